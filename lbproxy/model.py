@@ -1,0 +1,233 @@
+"""What is configured, as frozen values; everything that changes lives elsewhere.
+
+`config/` makes these from TOML, the command line makes them from URLs, tests make them by hand; nobody changes
+them. Times are seconds (`math.inf` where the user wrote "none"), sizes are bytes. `line` is the line of the
+configuration file a value came from, 0 when there is none.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+from lbproxy.addresses import Address, NetworkSet
+
+AdminState = Literal["ready", "drain", "maint"]
+PolicyName = Literal[
+    "least-connections", "round-robin", "random", "p2c", "peak-ewma", "ketama", "maglev", "rendezvous", "first"
+]
+Tlv = Literal["authority", "unique_id", "crc32c"]
+Unlimited = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """The clocks of a session; None means "as the level above says"."""
+
+    proxy_header: float | None = None
+    connect: float | None = None
+    try_window: float | None = None
+    queue: float | None = None
+    write_stall: float | None = None
+    tunnel_idle: float | None = None
+    half_closed: float | None = None
+
+    def over(self, base: Timeouts) -> Timeouts:
+        """These, with the gaps filled from `base`."""
+        return replace(base, **{f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None})
+
+
+DEFAULT_TIMEOUTS = Timeouts(
+    proxy_header=5.0, connect=5.0, try_window=10.0, queue=5.0, write_stall=30.0, tunnel_idle=3600.0, half_closed=60.0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """How a backend's health is tested: a TCP connect, then optionally bytes to send and to expect.
+
+    `enabled` False leaves health to live traffic alone. `port` replaces the backend's own port.
+    """
+
+    enabled: bool = True
+    interval: float = 2.0
+    timeout: float = 2.0
+    rise: int = 2
+    fall: int = 3
+    send: bytes = b""
+    expect: bytes = b""
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierSettings:
+    """When live traffic takes a backend out (`enabled`), by consecutive failures or by comparison with the others."""
+
+    enabled: bool = True
+    consecutive: int = 5
+    window: float = 60.0
+    min_sessions: int = 5
+    ejection: float = 30.0
+    max_ejection: float = 300.0
+    max_ejected_percent: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStartSettings:
+    """How a returning backend is warmed up; `window` 0 switches it off."""
+
+    window: float = 10.0
+    aggression: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SendProxySettings:
+    """The PROXY header that opens each connection to a backend: version 1 or 2, and the TLVs of version 2."""
+
+    version: Literal[1, 2]
+    tlvs: tuple[Tlv, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """One server of a pool. `id` is unique in its pool and stays when the address changes."""
+
+    id: str
+    address: Address
+    weight: int = 1
+    backup: bool = False
+    max_active: int | None = None
+    state: AdminState = "ready"
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """The backends of one name and how they are chosen, watched and retried.
+
+    `max_active` is the default of its backends, None for no limit; `queue_size` sessions may wait for a slot.
+    `bounded_load` is a factor in (1.0, 2.0] or None; `panic_threshold` a percentage, 0 for off.
+    """
+
+    name: str
+    backends: tuple[BackendSettings, ...]
+    policy: PolicyName = "least-connections"
+    hash_key: str = "client_ip"
+    label: Literal["id", "address"] = "id"
+    bounded_load: float | None = None
+    max_active: int | None = 1024
+    queue_size: int = 1024
+    shed: Literal["none", "codel"] = "none"
+    tries: int = 3
+    panic_threshold: int = 0
+    check: CheckSettings = CheckSettings()
+    outlier: OutlierSettings = OutlierSettings()
+    slow_start: SlowStartSettings = SlowStartSettings()
+    send_proxy: SendProxySettings | None = None
+    timeouts: Timeouts = Timeouts()
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSettings:
+    """A place where clients are accepted.
+
+    `pool` serves what no route claims. `proxy_from` lists the senders of PROXY headers, None when the listener takes
+    none. `max_connections_per_client` None means: a tenth of the maximum once the listener is 80 % full.
+    """
+
+    name: str
+    binds: tuple[Address, ...]
+    protocol: Literal["tcp"] = "tcp"
+    pool: str | None = None
+    proxy_from: NetworkSet | None = None
+    max_connections: int | None = None
+    max_connections_per_client: int | None = None
+    allow: NetworkSet | None = None
+    deny: NetworkSet | None = None
+    backlog: int = 4096
+    timeouts: Timeouts = Timeouts()
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """Which pool serves what: on `listeners` (all when empty), from `clients` (anybody when None).
+
+    `authority` matches the server name that a PROXY header carries, exactly or as `*.name`; empty matches all.
+    `priority` 0 to 9 orders the pool's queue, 0 first.
+    """
+
+    pool: str
+    name: str = ""
+    listeners: tuple[str, ...] = ()
+    clients: NetworkSet | None = None
+    authority: tuple[str, ...] = ()
+    priority: int = 5
+    timeouts: Timeouts = Timeouts()
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """Where records go: "stdout", "none", "file" (with `path`) or "syslog" (with `address`: a UNIX path or host:port).
+
+    `buffer` bounds the bytes that wait for a slow sink; records beyond it are dropped and counted.
+    """
+
+    to: Literal["stdout", "file", "syslog", "none"] = "stdout"
+    path: str = ""
+    address: Address | None = None
+    buffer: int = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """The system log: least level that is written, and its form."""
+
+    level: Literal["debug", "info", "warn", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """Bounds of the whole process. `max_connections` None means (open-file limit - 100) / 2."""
+
+    max_connections: int | None = None
+    buffers: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """The local control socket, a UNIX path made with mode 0600; None for no socket."""
+
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopSettings:
+    """What SIGTERM does: sessions get until `hard_stop` seconds after the signal; listeners close after `grace`."""
+
+    grace: float = 5.0
+    hard_stop: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything a running lbproxy is told. `file` is None for the quick form on the command line."""
+
+    listeners: tuple[ListenerSettings, ...]
+    pools: tuple[PoolSettings, ...]
+    routes: tuple[RouteSettings, ...] = ()
+    timeouts: Timeouts = Timeouts()
+    records: RecordSettings = RecordSettings()
+    log: LogSettings = LogSettings()
+    limits: LimitSettings = LimitSettings()
+    control: ControlSettings = ControlSettings()
+    stop: StopSettings = StopSettings()
+    file: str | None = None
+    pool_by_name: dict[str, PoolSettings] = field(init=False, repr=False, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pool_by_name", {pool.name: pool for pool in self.pools})
