@@ -15,9 +15,13 @@ from typing import Literal
 _NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
 )
-_PORT = re.compile(r"[0-9]{1,5}")
+# What inet_aton, and so the resolver, reads as an IPv4 address: "127.1", "2130706433", "0x7f.1".
+_NUMBERS = re.compile(r"(?:[0-9]+|0[xX][0-9A-Fa-f]*)(?:\.(?:[0-9]+|0[xX][0-9A-Fa-f]*))*\.?")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 # The kernel's sun_path holds 108 bytes with the closing NUL.
 _UNIX_PATH_BYTES = 107
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 Kind = Literal["ip", "name", "unix", "systemd"]
 
@@ -66,30 +70,37 @@ def parse_address(text: str) -> Address:
     literal = parse_ip(host)
     if literal is not None:
         return Address("ip", literal, port)
-    if re.fullmatch(r"[0-9.]+", host) or not _NAME.fullmatch(host):
+    if _NUMBERS.fullmatch(host) or not _NAME.fullmatch(host):
         raise AddressError(f"{text!r}: {host!r} is neither an IP address nor a host name")
     return Address("name", host.lower(), port)
 
 
 def parse_ip(text: str) -> str | None:
     """The canonical text of an IP address, mapped IPv4 unwrapped; None when it is not one (zones are refused)."""
+    address = _ip(text)
+    return None if address is None else str(address)
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     if "%" in text:
         return None
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _unix(text: str, path: str) -> Address:
     if not path.startswith(("/", "@")) or len(path) < 2 or "\0" in path:
         raise AddressError(f'{text!r} needs an absolute path, as in "unix:/run/app.sock" (or "unix:@name")')
-    if len(path.encode()) > _UNIX_PATH_BYTES:
-        raise AddressError(
-            f"{text!r}: the path has {len(path.encode())} bytes, a UNIX socket allows {_UNIX_PATH_BYTES}"
-        )
+    try:
+        # A command line may carry any bytes; Python hands those that are no UTF-8 on as lone surrogates.
+        size = len(path.encode(errors="surrogateescape"))
+    except UnicodeEncodeError:
+        raise AddressError(f"{text!r}: the path has characters that no file name can have") from None
+    if size > _UNIX_PATH_BYTES:
+        raise AddressError(f"{text!r}: the path has {size} bytes, a UNIX socket allows {_UNIX_PATH_BYTES}")
     return Address("unix", path)
 
 
@@ -103,12 +114,14 @@ def _split(text: str) -> tuple[str, str]:
     if not colon:
         raise AddressError(f"{text!r} has no port; write it as {text}:80")
     if ":" in host:
-        raise AddressError(f"{text!r}: write an IPv6 address in brackets, [{host}]:{port}")
+        # In "::1" the last group is no port; in "fe80::1:80" it may be either, and is taken for one.
+        meant = f"[{host}]:{port}" if parse_ip(host) else f"[{text}]:80" if parse_ip(text) else "[::1]:80"
+        raise AddressError(f"{text!r}: write an IPv6 address in brackets, as in {meant}")
     return host, port
 
 
 def _port(text: str, port: str) -> int:
-    if not _PORT.fullmatch(port) or not 0 < int(port) <= 65535:
+    if not _PORT.fullmatch(port) or int(port) > 65535:
         raise AddressError(f"{text!r}: the port is {port!r}, it must be a number from 1 to 65535")
     return int(port)
 
@@ -132,13 +145,15 @@ class NetworkSet:
         self._by_prefix = tuple((version, shift, frozenset(keys)) for (version, shift), keys in sorted(tables.items()))
 
     def __contains__(self, address: object) -> bool:
-        """Whether the address, as canonical text, lies in one of the networks; other text never does."""
+        """Whether the address, as text, lies in one of the networks; text that is no IP address never does.
+
+        A mapped IPv4 address is looked for among the IPv4 networks.
+        """
         if not self._by_prefix or not isinstance(address, str):
             return False
-        canonical = parse_ip(address)
-        if canonical is None:
+        parsed = _ip(address)
+        if parsed is None:
             return False
-        parsed = ipaddress.ip_address(canonical)
         number, version = int(parsed), parsed.version
         return any(version == v and (number >> shift) in keys for v, shift, keys in self._by_prefix)
 
@@ -156,7 +171,11 @@ class NetworkSet:
 
 
 def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """Read `10.0.0.0/8`, `2001:db8::/32` or a single address. Raises AddressError with a sentence for the user."""
+    """Read `10.0.0.0/8`, `2001:db8::/32` or a single address. Raises AddressError with a sentence for the user.
+
+    A network of mapped IPv4 addresses comes back as the IPv4 network: addresses are unwrapped before they are
+    looked for, so that as an IPv6 network it would never match.
+    """
     try:
         network = ipaddress.ip_network(text)
     except ValueError as problem:
@@ -167,4 +186,6 @@ def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise AddressError(f"{text!r} has bits set behind its prefix; did you mean {network}?") from problem
     if isinstance(network, ipaddress.IPv6Network) and "%" in text:
         raise AddressError(f"{text!r}: a zone has no meaning in a network")
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        return ipaddress.IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - 96))
     return network

@@ -1,0 +1,295 @@
+"""The peers: how each proxy is found, configured for one worker in TCP mode, and started.
+
+A peer that is not installed or does not come up is named with the reason; nobody fails for it.
+"""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.backends import log_path
+from bench.children import CHECKOUT, Children, StartFailed, free_ports
+
+SESSIONS = 20_000
+"""Sessions that each proxy is configured for, where the limit of open files allows."""
+
+
+class NotInstalled(Exception):
+    """The text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a peer runs: its own directory, its port, its backends, and how many files it may open."""
+
+    directory: Path
+    port: int
+    backends: tuple[int, int]
+    file_limit: int
+
+    @property
+    def sessions(self) -> int:
+        """As many sessions as configured; each takes two descriptors, and pipes and listeners want some too."""
+        return min(SESSIONS, (self.file_limit - 1000) // 2)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One proxy: its name in the table, its command for a place (or NotInstalled), and its version."""
+
+    name: str
+    command: Callable[[Place], list[str]]
+    version: Callable[[], str]
+    rows: tuple[str, ...] | None = None
+    serious: bool = True
+    """A production proxy: its throughput counts when the rate of the latency row is chosen."""
+
+    def fits(self, row: str) -> bool:
+        """Whether this peer takes part in *row*."""
+        return self.rows is None or row in self.rows
+
+
+@dataclass
+class Running:
+    """A peer that accepts connections."""
+
+    peer: Peer
+    port: int
+    child: "subprocess.Popen[bytes]"
+
+    @property
+    def name(self) -> str:
+        """The name in the table."""
+        return self.peer.name
+
+    @property
+    def pid(self) -> int:
+        """The process that proxies: no peer here has a separate worker."""
+        return self.child.pid
+
+
+def program(name: str) -> str:
+    """The path of an installed program; system directories are searched too, as PATH may lack them."""
+    path = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+    if path is None:
+        raise NotInstalled(f"{name} is not installed")
+    return path
+
+
+def first_line(command: list[str]) -> str:
+    """The first line that a program prints when asked for its version."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10, check=False)
+    return done.stdout.partition("\n")[0].strip()
+
+
+HAPROXY = """\
+global
+    nbthread 1
+    maxconn {sessions}
+    maxpipes 200
+    log {log} local0
+
+defaults
+    mode tcp
+    log global
+    option tcplog
+{extra}\
+    timeout connect 5s
+    timeout client 5m
+    timeout server 5m
+
+listen bench
+    bind 127.0.0.1:{port} backlog 4096
+    balance leastconn
+    server b1 127.0.0.1:{backends[0]}
+    server b2 127.0.0.1:{backends[1]}
+"""
+
+
+def haproxy(place: Place, extra: str = "") -> list[str]:
+    """One thread, one process in the foreground, access log to a datagram socket as syslog would have."""
+    path = program("haproxy")
+    configuration = place.directory / "haproxy.cfg"
+    configuration.write_text(
+        HAPROXY.format(
+            sessions=place.sessions,
+            log=log_path(place.directory.parent),
+            extra=extra,
+            port=place.port,
+            backends=place.backends,
+        )
+    )
+    return [path, "-db", "-f", str(configuration)]
+
+
+def haproxy_splice(place: Place) -> list[str]:
+    """The same with kernel splicing allowed."""
+    return haproxy(place, "    option splice-auto\n")
+
+
+def haproxy_version() -> str:
+    """As it says itself, without the date."""
+    return first_line([program("haproxy"), "-v"]).partition(" 20")[0]
+
+
+NGINX = """\
+{load}worker_processes 1;
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections {connections}; }}
+stream {{
+    log_format record '$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received '
+                      '$session_time "$upstream_addr" "$upstream_bytes_sent" "$upstream_bytes_received"';
+    access_log {directory}/access.log record buffer=64k flush=1s;
+    upstream bench {{
+        least_conn;
+        server 127.0.0.1:{backends[0]};
+        server 127.0.0.1:{backends[1]};
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        proxy_pass bench;
+        proxy_connect_timeout 5s;
+        proxy_timeout 5m;
+    }}
+}}
+"""
+
+
+def parse_modules_path(built: str) -> str | None:
+    """The directory of dynamic modules in the output of ``nginx -V``, or None."""
+    match = re.search(r"--modules-path=(\S+)", built)
+    return match[1] if match else None
+
+
+def nginx(place: Place) -> list[str]:
+    """One process, access log to a buffered file; the stream module is loaded where it is dynamic."""
+    path = program("nginx")
+    built = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=10, check=False).stderr
+    load = ""
+    if "--with-stream=dynamic" in built:
+        module = Path(parse_modules_path(built) or "modules") / "ngx_stream_module.so"
+        if not module.exists():
+            raise NotInstalled("nginx has no stream module")
+        load = f"load_module {module};\n"
+    elif "--with-stream" not in built:
+        raise NotInstalled("nginx is built without the stream module")
+    configuration = place.directory / "nginx.conf"
+    configuration.write_text(
+        NGINX.format(
+            load=load,
+            directory=place.directory,
+            connections=min(2 * SESSIONS, place.file_limit - 200),
+            port=place.port,
+            backends=place.backends,
+        )
+    )
+    return [path, "-p", str(place.directory), "-e", "stderr", "-c", str(configuration)]
+
+
+def nginx_version() -> str:
+    """As it says itself."""
+    return first_line([program("nginx"), "-v"]).removeprefix("nginx version: ")
+
+
+def portforward(place: Place) -> list[str]:
+    """Twisted's own forwarder; it knows one backend."""
+    return [sys.executable, "-m", "bench.portforward", str(place.port), str(place.backends[0])]
+
+
+def twisted_version() -> str:
+    """The installed Twisted."""
+    from twisted import __version__
+
+    return f"Twisted {__version__}"
+
+
+LBPROXY = """\
+[records]
+to = "file:{directory}/records.log"
+
+[[listener]]
+name = "bench"
+bind = ["127.0.0.1:{port}"]
+pool = "bench"
+
+[pool.bench]
+backends = ["127.0.0.1:{backends[0]}", "127.0.0.1:{backends[1]}"]
+max_active = "none"
+"""
+
+
+def lbproxy(place: Place) -> list[str]:
+    """lbproxy of this checkout under twistd, as an operator runs it."""
+    beside = Path(sys.executable).with_name("twistd")
+    twistd = str(beside) if beside.exists() else program("twistd")
+    configuration = place.directory / "lbproxy.toml"
+    configuration.write_text(LBPROXY.format(directory=place.directory, port=place.port, backends=place.backends))
+    return [twistd, "-n", "--pidfile=", "lbproxy", "--config", str(configuration)]
+
+
+def lbproxy_version() -> str:
+    """The version in this checkout, with the commit where git knows it."""
+    from lbproxy import __version__
+
+    try:
+        commit = first_line(["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"])
+    except OSError:
+        commit = "unknown commit"
+    return f"{__version__} ({commit}), {twisted_version()}"
+
+
+PEERS = (
+    Peer("lbproxy", lbproxy, lbproxy_version),
+    Peer("haproxy", haproxy, haproxy_version),
+    Peer("haproxy-splice", haproxy_splice, haproxy_version, rows=("bulk",)),
+    Peer("nginx", nginx, nginx_version),
+    Peer("portforward", portforward, twisted_version, serious=False),
+)
+
+
+def start_peer(
+    children: Children, peer: Peer, backends: tuple[int, int], file_limit: int, attempts: int = 2
+) -> Running:
+    """Start *peer* on a free port; raise NotInstalled or StartFailed.
+
+    A second attempt takes another port: an outgoing connection may have taken the first one meanwhile.
+    """
+    (port,) = free_ports(1)
+    directory = children.directory / f"{peer.name}.{port}"
+    directory.mkdir(exist_ok=True)
+    command = peer.command(Place(directory, port, backends, file_limit))
+    child = children.start(command, on=children.cores.proxy, name=peer.name)
+    try:
+        children.wait_for_port(child, port)
+    except StartFailed as failure:
+        children.end(child)
+        if attempts > 1 and "in use" in str(failure).lower():
+            return start_peer(children, peer, backends, file_limit, attempts - 1)
+        raise
+    return Running(peer, port, child)
+
+
+class LogSink:
+    """Takes HAProxy's access log from a datagram socket and drops it, as cheaply as Python can."""
+
+    def __init__(self, directory: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(log_path(directory))
+        self.lines = 0
+        threading.Thread(target=self._drain, name="log sink", daemon=True).start()
+
+    def _drain(self) -> None:
+        line = bytearray(1)
+        # Only the first byte of each line is copied; the sink ends with the process.
+        while True:
+            self._socket.recv_into(line)
+            self.lines += 1

@@ -1,0 +1,91 @@
+"""How keys relate: what no single value can be blamed for.
+
+Owns the order of the cross-checks and those on the process as a whole; listeners, pools and routes have files of
+their own. Errors are looked for even when parts of the file could not be read, except where those parts might be the
+answer; warnings only once there is no error, since they would speak of what is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from lbproxy.config.checks_listeners import check_listeners, warn_about_listeners
+from lbproxy.config.checks_pools import check_pools, warn_about_pools
+from lbproxy.config.checks_routes import check_routes, warn_about_routes
+from lbproxy.config.places import Path
+from lbproxy.config.problems import Notes
+from lbproxy.config.schema import AfterRouteTimeouts, FileTable
+from lbproxy.config.units import show, write_time
+from lbproxy.model import Configuration
+
+
+def check_all(
+    tables: FileTable, configuration: Configuration, notes: Notes, resolve: Callable[[str], bool] | None
+) -> None:
+    """Note every problem between keys. `configuration` was built from `tables`, element by element."""
+    check_listeners(tables, configuration, notes)
+    check_pools(tables, configuration, notes)
+    check_routes(configuration, notes)
+    _check_stop(configuration, notes)
+    if notes.failed:
+        return
+    warn_about_listeners(tables, configuration, notes)
+    warn_about_pools(tables, configuration, notes)
+    warn_about_routes(configuration, notes)
+    _warn_about_timeouts(tables, notes)
+    if resolve is not None:
+        _warn_about_names(configuration, notes, resolve)
+
+
+def _check_stop(configuration: Configuration, notes: Notes) -> None:
+    stop = configuration.stop
+    if stop.hard_stop < stop.grace and not notes.places.is_spoiled(("stop",)):
+        notes.error(
+            ("stop", "hard_stop"),
+            f"is {write_time(stop.hard_stop)}, it must not be less than stop.grace, {write_time(stop.grace)}: "
+            "both are counted from the signal",
+        )
+
+
+def _warn_about_timeouts(tables: FileTable, notes: Notes) -> None:
+    for path, table in _timeout_tables(tables):
+        for name, seconds in table:
+            if seconds is not None and math.isinf(seconds):
+                notes.warn((*path, name), 'is "none"; one peer that goes silent can then hold a session for ever')
+
+
+def _timeout_tables(tables: FileTable) -> Iterator[tuple[Path, AfterRouteTimeouts]]:
+    yield ("timeouts",), tables.timeouts
+    for index, listener in enumerate(tables.listener):
+        yield ("listener", index, "timeouts"), listener.timeouts
+    for index, route in enumerate(tables.route):
+        yield ("route", index, "timeouts"), route.timeouts
+    for name, pool in tables.pool.items():
+        yield ("pool", name, "timeouts"), pool.timeouts
+
+
+def _warn_about_names(configuration: Configuration, notes: Notes, resolve: Callable[[str], bool]) -> None:
+    known: dict[str, bool] = {}
+
+    def resolves(host: str) -> bool:
+        if host not in known:
+            known[host] = resolve(host)
+        return known[host]
+
+    for index, listener in enumerate(configuration.listeners):
+        for number, bind in enumerate(listener.binds):
+            if bind.kind == "name" and not resolves(bind.host):
+                notes.warn(("listener", index, "bind", number), _unresolved(bind.host, "accepting cannot begin"))
+    for pool in configuration.pools:
+        for index, backend in enumerate(pool.backends):
+            if backend.address.kind == "name" and not resolves(backend.address.host):
+                path: Path = ("pool", pool.name, "backends", index)
+                notes.warn(path, _unresolved(backend.address.host, "the backend gets no sessions"))
+    sink = configuration.records.address
+    if sink is not None and sink.kind == "name" and not resolves(sink.host):
+        notes.warn(("records", "to"), _unresolved(sink.host, "records are dropped"))
+
+
+def _unresolved(host: str, consequence: str) -> str:
+    return f"the name {show(host)} does not resolve now; until it does, {consequence}"

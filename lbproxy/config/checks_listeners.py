@@ -1,0 +1,112 @@
+"""Cross-checks on listeners: names, addresses that clash, and whether anybody serves their clients.
+
+Refuses to know how pools choose and how routes match.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+from lbproxy.addresses import Address
+from lbproxy.config.places import Path
+from lbproxy.config.problems import Notes
+from lbproxy.config.schema import FileTable
+from lbproxy.config.units import did_you_mean, show
+from lbproxy.model import Configuration, ListenerSettings
+
+
+def check_listeners(tables: FileTable, configuration: Configuration, notes: Notes) -> None:
+    """Note the errors."""
+    if not notes.places.raw.get("listener") and not notes.places.is_gone(("listener",)):
+        notes.error((), "there is no [[listener]], so nothing would be served")
+    _check_names(tables, configuration, notes)
+    _check_binds(configuration, notes)
+    _check_service(configuration, notes)
+
+
+def warn_about_listeners(tables: FileTable, configuration: Configuration, notes: Notes) -> None:
+    """Note what works, but hardly as meant."""
+    for index, (table, listener) in enumerate(zip(tables.listener, configuration.listeners, strict=True)):
+        path: Path = ("listener", index)
+        most, share = listener.max_connections, listener.max_connections_per_client
+        if most is not None and share is not None and share > most:
+            notes.warn(
+                (*path, "max_connections_per_client"), f"is {share} and never reached: max_connections is {most}"
+            )
+        if table.timeouts.proxy_header is not None and listener.proxy_from is None:
+            notes.warn((*path, "timeouts", "proxy_header"), "has no effect: the listener has no proxy_protocol")
+
+
+def unknown_pool(name: str, notes: Notes) -> str | None:
+    """What to say of a pool that is not in the file; None when it is."""
+    # Asked of the file itself: a pool that cannot be read is still there.
+    pools = notes.places.raw.get("pool", {})
+    if notes.places.is_gone(("pool",)) or not isinstance(pools, dict) or name in pools:
+        return None
+    known = list(pools)
+    if not known:
+        return f"there is no pool {show(name)}; describe it under [pool.{name}]"
+    return f"there is no pool {show(name)}{did_you_mean(name, known) or '; there are ' + ', '.join(known[:20])}"
+
+
+def binds_of(configuration: Configuration) -> Iterator[tuple[int, int, ListenerSettings, Address]]:
+    """Every address where we accept, with its listener's place and its own."""
+    for index, listener in enumerate(configuration.listeners):
+        for number, bind in enumerate(listener.binds):
+            yield index, number, listener, bind
+
+
+def _check_names(tables: FileTable, configuration: Configuration, notes: Notes) -> None:
+    first: dict[str, int] = {}
+    for index, table in enumerate(tables.listener):
+        if not table.name:
+            continue
+        earlier = first.setdefault(table.name, index)
+        if earlier != index:
+            line = configuration.listeners[earlier].line
+            notes.error(("listener", index, "name"), f"is {show(table.name)}, like the listener{_at(line)}")
+
+
+def _check_binds(configuration: Configuration, notes: Notes) -> None:
+    exact: dict[Address, tuple[int, int]] = {}
+    at_port: dict[int, list[Address]] = {}
+    for index, number, _, bind in binds_of(configuration):
+        path: Path = ("listener", index, "bind", number)
+        if bind in exact:
+            earlier = notes.places.line(("listener", exact[bind][0], "bind", exact[bind][1]))
+            notes.error(path, f"{bind} is in use already, by the listener{_at(earlier)}")
+            continue
+        exact[bind] = index, number
+        if bind.kind == "ip":
+            if other := _overlapping(bind, at_port.setdefault(bind.port, [])):
+                notes.error(path, f"{bind} overlaps with {other}; the system lets only one of them be bound")
+            at_port[bind.port].append(bind)
+
+
+def _overlapping(bind: Address, others: Sequence[Address]) -> Address | None:
+    """An earlier address of the same family and port, where one of the two means all addresses."""
+    ip = ipaddress.ip_address(bind.host)
+    for other in others:
+        other_ip = ipaddress.ip_address(other.host)
+        if ip.version == other_ip.version and (ip.is_unspecified or other_ip.is_unspecified):
+            return other
+    return None
+
+
+def _check_service(configuration: Configuration, notes: Notes) -> None:
+    # A route that could not be read might be the one that serves.
+    every_route_known = not notes.places.is_spoiled(("route",))
+    routed = {name for route in configuration.routes for name in route.listeners}
+    everywhere = any(not route.listeners for route in configuration.routes)
+    for index, listener in enumerate(configuration.listeners):
+        path: Path = ("listener", index, "pool")
+        if listener.pool is not None:
+            if complaint := unknown_pool(listener.pool, notes):
+                notes.error(path, complaint)
+        elif every_route_known and not everywhere and listener.name not in routed and not notes.places.is_spoiled(path):
+            notes.error(path, 'is missing, and no route is for this listener; write pool = "NAME"')
+
+
+def _at(line: int) -> str:
+    return f" in line {line}" if line else " before"

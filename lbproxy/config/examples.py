@@ -1,0 +1,141 @@
+"""One example for each table of the reference, and notes on what no single key says; a test loads every example.
+
+Owns only these texts. They stand here rather than in the schema to keep that readable as a list of keys.
+"""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, str] = {
+    "listener": """\
+[[listener]]
+name = "web"
+bind = ["0.0.0.0:80", "[::]:80"]
+pool = "web"
+max_connections = 20000
+deny = "203.0.113.0/24"
+""",
+    "listener.proxy_protocol": """\
+[[listener]]
+name = "web"
+bind = "10.0.0.1:80"
+pool = "web"
+proxy_protocol = { from = ["10.0.0.0/24"] }
+""",
+    "listener.timeouts": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+pool = "web"
+
+[listener.timeouts]
+tunnel_idle = "10m"
+""",
+    "route": """\
+[[route]]
+name = "office"
+listener = "web"
+client = ["192.0.2.0/24", "2001:db8::/32"]
+pool = "web"
+priority = 2
+""",
+    "route.timeouts": """\
+[[route]]
+name = "office"
+client = "192.0.2.0/24"
+pool = "web"
+timeouts = { queue = "20s" }
+""",
+    "pool": """\
+[pool.web]
+policy = "round-robin"
+backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
+max_active = 200
+tries = 2
+""",
+    "pool.backends": """\
+[pool.web]
+backends = [
+  "10.0.0.11:8000",
+  { id = "big", address = "10.0.0.12:8000", weight = 4, max_active = 400 },
+  { id = "spare", address = "unix:/run/spare.sock", backup = true },
+]
+""",
+    "pool.queue": """\
+[pool.web]
+backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
+max_active = 50
+queue = { size = 200, shed = "codel" }
+""",
+    "pool.send_proxy": """\
+[pool.web]
+backends = "10.0.0.11:8000"
+send_proxy = { version = 2, tlvs = ["authority", "crc32c"] }
+""",
+    "pool.check": """\
+[pool.cache]
+backends = ["10.0.0.21:6379", "10.0.0.22:6379"]
+check = { interval = "1s", send = "PING\\r\\n", expect = "+PONG" }
+""",
+    "pool.outlier": """\
+[pool.web]
+backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
+outlier = { consecutive = 3, ejection = "10s" }
+""",
+    "pool.slow_start": """\
+[pool.web]
+backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
+slow_start = { window = "1m", aggression = 2 }
+""",
+    "pool.timeouts": """\
+[pool.web]
+backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
+
+[pool.web.timeouts]
+connect = "500ms"
+try_window = "2s"
+""",
+    "timeouts": """\
+[timeouts]
+connect = "2s"
+tunnel_idle = "1h30m"
+""",
+    "limits": """\
+[limits]
+max_connections = 100000
+buffers = "1GiB"
+""",
+    "records": """\
+[records]
+to = "file:/var/log/lbproxy/records.log"
+""",
+    "log": """\
+[log]
+level = "info"
+format = "json"
+""",
+    "control": """\
+[control]
+socket = "unix:/run/lbproxy/control.sock"
+""",
+    "stop": """\
+[stop]
+grace = "5s"
+hard_stop = "1m"
+""",
+}
+
+NOTES: dict[str, str] = {
+    "pool": """\
+The policies:
+
+- `least-connections`: the backend with the fewest sessions for its weight.
+- `round-robin`: each in turn, smoothly by weight.
+- `random`: by chance, by weight.
+- `p2c`: two by chance, of these the less busy one. For very many backends or several balancers side by side.
+- `peak-ewma`: the one whose connects have lately been quickest, with sessions under way counted in.
+- `ketama`, `maglev`, `rendezvous`: the same backend for the same client. `ketama` agrees with nginx and memcached
+  clients when `label = "address"`, `maglev` is the fastest for many backends, `rendezvous` moves the fewest clients
+  when weights change.
+- `first`: in the order of the file, the next one only when those before are full or down.
+""",
+}

@@ -1,0 +1,102 @@
+"""What pydantic found, in sentences for people.
+
+Most values are read by our own classes, which bring their sentence; this owns the rest: unknown keys, missing keys,
+and a table where an array belongs. Refuses to know lines and how sentences are collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from lbproxy.config.places import Path, written
+from lbproxy.config.schema import FileTable
+from lbproxy.config.shapes import table_in
+from lbproxy.config.units import closest, did_you_mean, show
+
+# Keys that people look for because HTTP balancers have them. An honest answer beats "unknown".
+_NOT_YET = {
+    "host": "routes by host come with HTTP; this version balances TCP only",
+    "path": "routes by path come with HTTP; this version balances TCP only",
+    "method": "routes by method come with HTTP; this version balances TCP only",
+    "sni": "routes by SNI come with TLS; this version knows the server name only from PROXY headers (authority)",
+    "tls": "this version balances TCP only and passes TLS through untouched",
+    "certificate": "this version balances TCP only and passes TLS through untouched",
+    "sticky": 'this version balances TCP only; for one backend per client use the policy "maglev" or "rendezvous"',
+    "cache": "this version balances TCP only",
+    "admin": 'unknown key; the local socket is set with [control] socket = "unix:/run/lbproxy/control.sock"',
+}
+_BEFORE_POOL = "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"
+_MISSING = {
+    "bind": 'is missing; a listener needs an address, as in bind = "0.0.0.0:80"',
+    "backends": 'is missing; a pool needs servers, as in backends = ["10.0.0.1:80", "10.0.0.2:80"]',
+    "from": "is missing; a listener that takes PROXY headers needs the list of their senders",
+}
+
+
+def sentence(error: Mapping[str, Any]) -> str:
+    """What to tell the user of one error of pydantic's."""
+    loc: Path = error["loc"]
+    match error["type"]:
+        case "refused":
+            return str(error["ctx"]["sentence"])
+        case "missing":
+            return _MISSING.get(str(loc[-1]), "is missing")
+        case "extra_forbidden":
+            return _unknown(loc)
+        case "list_type" if loc in (("listener",), ("route",)) and isinstance(error["input"], dict):
+            return f"is a single table; write [[{loc[0]}]] with two brackets on each side, once for each {loc[0]}"
+        case "list_type":
+            return f"is {show(error['input'])}, it must be an array, in brackets"
+        case "model_type" | "dict_type":
+            return _no_table(loc, error["input"])
+        case _:
+            return f"is {show(error['input'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def meant_key(error: Mapping[str, Any]) -> Path | None:
+    """The path of the known key that an unknown one is taken for."""
+    if error["type"] != "extra_forbidden":
+        return None
+    loc: Path = error["loc"]
+    meant = closest(str(loc[-1]), known_keys(loc[:-1]))
+    return (*loc[:-1], meant) if meant else None
+
+
+def _no_table(loc: Path, value: object) -> str:
+    if loc == ("pool",):
+        return f"is {show(value)}, it must be a table; write [pool.NAME], once for each pool"
+    if len(loc) == 2 and loc[0] == "pool":
+        name = str(loc[1])
+        if name in known_keys(loc):
+            return f"belongs to no pool; a pool has a name, write [pool.NAME] above {name}"
+        return f"is {show(value)}, it must be a table; write [{written(loc)}] with one bracket on each side"
+    hint = f"; write [{loc[-1]}] with one bracket on each side" if len(loc) == 1 and isinstance(value, list) else ""
+    return f"is {show(value)}, it must be a table{hint}"
+
+
+def _unknown(loc: Path) -> str:
+    name = str(loc[-1])
+    known = known_keys(loc[:-1])
+    if name == "proxy_header" and "connect" in known:
+        return _BEFORE_POOL
+    meant = did_you_mean(name, known)
+    if not meant and name in _NOT_YET:
+        return _NOT_YET[name]
+    return "unknown key" + (meant or f"; known here are {', '.join(known)}")
+
+
+def known_keys(table: Path) -> list[str]:
+    """The keys that the table at this path may have."""
+    model: type[BaseModel] = FileTable
+    names = [part for part in table if isinstance(part, str)]
+    for depth, name in enumerate(names):
+        if depth == 1 and names[0] == "pool":
+            continue  # a pool's name; any will do
+        inner = next((table_in(f.annotation) for n, f in model.model_fields.items() if (f.alias or n) == name), None)
+        if inner is None:
+            return []
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,99 @@
+"""Short forms: one value for an array of one, a string for a table, false for a table that switches something off.
+
+Owns how pydantic is told about them, so that the inside of each form is read and reported the same way. Refuses to
+know which keys use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from lbproxy.config.readings import refuse
+from lbproxy.config.units import show
+
+
+class Table(BaseModel):
+    """A table of the file: exact types, no unknown keys, never changed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    def given(self, key: str) -> bool:
+        """Whether the user wrote this key."""
+        return key in self.model_fields_set
+
+
+@dataclass(frozen=True)
+class OneOrMore:
+    """An array, or its only element without brackets. `empty` is the sentence for an array without elements."""
+
+    empty: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._as_array, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        (array,) = _forms(handler(schema))
+        return {"anyOf": [array["items"], dict(array, minItems=1)]}
+
+    def _as_array(self, value: object) -> object:
+        if value == []:
+            refuse(self.empty)
+        return value if isinstance(value, list) else [value]
+
+
+@dataclass(frozen=True)
+class TableOr:
+    """A table, or a string that stands for one. `expand` makes the table of it."""
+
+    expand: Callable[[str], dict[str, object]]
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._as_table, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "minLength": 1}, *_forms(handler(schema))]}
+
+    def _as_table(self, value: object) -> object:
+        if isinstance(value, str):
+            return self.expand(value)
+        if not isinstance(value, dict):
+            refuse(f"is {show(value)}, it must be {self.words} or a table")
+        return value
+
+
+@dataclass(frozen=True)
+class TableOrFalse:
+    """A table, false (read as None) to switch it off, or true for its defaults."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._as_table, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "boolean"}, *_forms(handler(schema))]}
+
+    def _as_table(self, value: object) -> object:
+        if value is False:
+            return None
+        if value is True:
+            return {}
+        if not isinstance(value, dict):
+            refuse(f"is {show(value)}, it must be false or a table")
+        return value
+
+
+def _forms(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a value may be, less the null that stands for an absent key: TOML has none to write."""
+    return [form for form in schema.get("anyOf", [schema]) if form != {"type": "null"}]
+
+
+def table_in(annotation: Any) -> type[BaseModel] | None:
+    """The table class inside `list[Annotated[X, ...]]`, `dict[str, X]`, `X | None` or X itself."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := table_in(inner))), None)

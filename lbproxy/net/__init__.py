@@ -1,0 +1,1 @@
+"""Sockets, TLS and the reactor: the only package that touches them."""

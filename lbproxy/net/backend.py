@@ -1,0 +1,80 @@
+"""The backend's end of a session: which backend, and the connection to it.
+
+ProxyClientFactory asks the balancer's pools for a backend and dials it. It decides nothing about retries: what comes
+of a try is told to the session, which may ask again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from lbproxy.balancing.backend import Backend
+from lbproxy.balancing.pool import Pool
+from lbproxy.errors import TryError
+from lbproxy.net.dialing import connect_error, open_connection
+from lbproxy.net.polling import WRITE
+from lbproxy.net.relaying import BackendSide, RelayShared
+from lbproxy.session.relay import Relay
+
+_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EALREADY})
+
+
+class Balancer(Protocol):
+    """Who owns the pools and knows where their backends are: the BalancerService."""
+
+    pools: Mapping[str, Pool]
+
+    def target(self, backend: Backend) -> tuple[int, Any] | None:
+        """Socket family and address to dial now, None while its name has never been resolved."""
+
+    def unreachable(self, backend: Backend) -> None:
+        """The address that `target` gave did not answer; another one of the same name may."""
+
+
+class ProxyClientFactory:
+    """Makes the backend sides of sessions, with backends that `balancer` chooses."""
+
+    __slots__ = ("_balancer", "_shared")
+
+    def __init__(self, balancer: Balancer, shared: RelayShared) -> None:
+        self._balancer = balancer
+        self._shared = shared
+
+    def connect(self, session: Relay, now: float) -> None:
+        """See Factory in session/seams.py."""
+        pool = session.pool
+        assert pool is not None  # a session looks for a backend once it has a route
+        backend = pool.take(now, session.key, session.tried)
+        if backend is None:
+            session.none_taken(pool.refusal(session.tried), now)
+            return
+        session.backend = backend
+        self.dial(session, now)
+
+    def dial(self, session: Relay, now: float) -> None:
+        """See Factory in session/seams.py."""
+        backend = session.backend
+        assert backend is not None
+        target = self._balancer.target(backend)
+        if target is None:
+            session.dial_failed(TryError.DNS)
+            return
+        session.try_began = now
+        try:
+            sock, code = open_connection(*target, session.timeouts.write_stall or 0.0)
+        except OSError as problem:
+            session.dial_failed(connect_error(problem.errno or 0))
+            return
+        if code not in _UNDER_WAY:
+            sock.close()
+            session.dial_failed(connect_error(code))
+            return
+        side = BackendSide(self._shared, sock, session, target[1])
+        session.dialling(side, now)
+        side.watch(WRITE)
+
+    def unreachable(self, backend: Backend) -> None:
+        """See Factory in session/seams.py."""
+        self._balancer.unreachable(backend)

@@ -1,0 +1,249 @@
+"""Accepting clients.
+
+A listener has one port per listening socket. Owns when to accept, when to pause, and who is turned away at the door;
+refuses to know what becomes of a client after that.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from lbproxy.errors import Outcome
+from lbproxy.model import ListenerSettings
+from lbproxy.net.admission import Admission, Total
+from lbproxy.net.polling import READ
+from lbproxy.net.relaying import RelaySide
+from lbproxy.net.worker import Worker
+from lbproxy.routing import ListenerRoutes, Route
+from lbproxy.session.relay import Endpoint, Relay
+
+# Accepted in one go at the most, so that a storm of new clients does not starve those who are here.
+_ACCEPTS = 32
+# How long to pause when descriptors or memory ran out (seconds), and how often to say so.
+_PAUSE = 0.25
+_SAY_AGAIN = 10.0
+_OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EMPTY = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+
+
+class Listener:
+    """The ports of one name, with their limits and routes. It is the `Gate` of its sessions."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        settings: ListenerSettings,
+        routes: ListenerRoutes,
+        worker: Worker,
+        total: Total,
+        header_timeout: float,
+    ) -> None:
+        """`header_timeout` is how long a PROXY header may take, where the settings ask for one (seconds)."""
+        self.settings = settings
+        self.name = settings.name
+        self.routes = routes
+        self.worker = worker
+        self.admission = Admission(settings, total)
+        self.ports: list[Port] = []
+        self.header_timeout = header_timeout
+        worker.when_room.append(self.resume)
+        self.paused_total = 0
+        self._said = float("-inf")
+
+    def configure(self, settings: ListenerSettings, routes: ListenerRoutes, header_timeout: float) -> None:
+        """Go by other settings from now on, binds apart."""
+        self.header_timeout = header_timeout
+        self.settings = settings
+        self.routes = routes
+        self.admission.configure(settings)
+        self.resume()
+
+    def accept_on(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept on exactly these listening sockets from now on. They stay their owner's, who closes them."""
+        wanted = set(sockets)
+        for port in [port for port in self.ports if port.sock not in wanted]:
+            port.stop()
+            self.ports.remove(port)
+        present = {port.sock for port in self.ports}
+        for sock in sockets:
+            if sock not in present:
+                self.ports.append(Port(self, sock))
+        self.resume()
+
+    def close(self) -> None:
+        """Stop accepting for good. Sessions go on."""
+        self.accept_on(())
+        self.worker.when_room.remove(self.resume)
+
+    def pause(self) -> None:
+        """Leave new clients in the kernel's queue."""
+        for port in self.ports:
+            port.pause()
+
+    def resume(self) -> None:
+        """Accept again."""
+        for port in self.ports:
+            port.resume()
+
+    def ran_out(self, problem: OSError) -> None:
+        """No descriptor or memory for another client: pause, so that this cannot become a busy loop."""
+        self.paused_total += 1
+        self.pause()
+        self.worker.reactor.callLater(_PAUSE, self.resume)
+        now = self.worker.clock()
+        if now - self._said >= _SAY_AGAIN:
+            self._said = now
+            self.log.warn(
+                "listener {name}: cannot accept, {problem}; pausing (sessions under way go on)."
+                " Raise the open-file limit or set limits.max_connections lower",
+                name=self.name,
+                problem=problem.strerror,
+            )
+
+    # Gate.
+
+    def find_route(self, client_ip: str, authority: str | None) -> Route | None:
+        """See Gate."""
+        routes = self.routes
+        return routes.only or routes.find(client_ip, authority)
+
+    @property
+    def sessions(self) -> int:
+        """See Gate."""
+        return self.admission.sessions
+
+    def admit(self, client_ip: str) -> Outcome | None:
+        """See Gate."""
+        outcome = self.admission.admit(client_ip)
+        if outcome is not None:
+            self.admission.refuse(outcome.word)
+        return outcome
+
+    def left(self, client_ip: str | None) -> None:
+        """See Gate."""
+        admission = self.admission
+        was_full = admission.full
+        admission.left(client_ip)
+        if was_full:
+            self.worker.room_again()
+
+
+@implementer(IReadDescriptor)
+class Port:
+    """One listening socket of a listener."""
+
+    __slots__ = ("_family", "_listener", "_local", "fd", "mask", "sock")
+
+    def __init__(self, listener: Listener, sock: socket.socket) -> None:
+        self._listener = listener
+        self.sock: socket.socket | None = sock
+        self._family = sock.family
+        self.fd = sock.fileno()
+        self.mask = 0
+        self._local: Endpoint | None = _local_endpoint(sock)
+
+    def fileno(self) -> int:
+        """See IFileDescriptor."""
+        return self.fd if self.sock is not None else -1
+
+    def logPrefix(self) -> str:
+        """See ILoggingContext."""
+        return "Port"
+
+    def doRead(self) -> None:
+        """See IReadDescriptor: accept who is waiting."""
+        listener = self._listener
+        admission = listener.admission
+        for _ in range(_ACCEPTS):
+            if self.sock is None:
+                return
+            if admission.full:
+                listener.pause()
+                return
+            try:
+                sock, address = self.sock.accept()
+            except OSError as problem:
+                if problem.errno in _OUT_OF:
+                    listener.ran_out(problem)
+                if problem.errno in _OUT_OF or problem.errno in _EMPTY:
+                    return
+                continue  # ECONNABORTED and its kin: that client is gone, the next may not be
+            self._welcome(sock, address)
+
+    def _welcome(self, sock: socket.socket, address: Any) -> None:
+        listener = self._listener
+        admission = listener.admission
+        settings = listener.settings
+        peer = _endpoint(address)
+        senders = settings.proxy_from
+        if senders is not None:
+            # P1: a header from anybody else would let them choose their address. UNIX peers are local and trusted.
+            refusal = None if peer[0] in senders or not peer[0] else "proxy_peer"
+        else:
+            outcome = admission.admit(peer[0])
+            refusal = None if outcome is None else outcome.word
+        if refusal is not None:
+            admission.refuse(refusal)
+            sock.close()
+            return
+        sock.setblocking(False)
+        admission.entered()
+        worker = listener.worker
+        local = self._local or _endpoint(sock.getsockname())
+        session = Relay(worker, listener, peer, local, worker.clock())
+        session.begin(RelaySide(worker, sock, session), self._listener.header_timeout if senders is not None else None)
+
+    def doWrite(self) -> None:
+        """Ports are never written to."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends."""
+        self.mask = 0
+        self.sock = None
+
+    def broken(self, problem: BaseException) -> None:
+        """See Descriptor: a fault of ours while accepting; the port goes on."""
+        self._listener.worker.fault(problem)
+
+    def pause(self) -> None:
+        """Do not accept for now."""
+        if self.sock is not None:
+            self._listener.worker.poller.watch(self, 0)
+
+    def resume(self) -> None:
+        """Accept again."""
+        if self.sock is not None:
+            self._listener.worker.poller.watch(self, READ)
+
+    def stop(self) -> None:
+        """Accept no more; the socket stays open, its owner closes it."""
+        if self.sock is not None:
+            self._listener.worker.poller.forget(self)
+            self.sock = None
+
+
+def _endpoint(address: Any) -> Endpoint:
+    """Host and port of what accept(2) or getsockname(2) gave; a mapped IPv4 address is unwrapped, UNIX is ("", 0)."""
+    if not isinstance(address, tuple):
+        return "", 0
+    host = address[0]
+    if ":" in host:
+        if host.startswith("::ffff:") and "." in host:
+            host = host[7:]
+        host = host.partition("%")[0]
+    return host, address[1]
+
+
+def _local_endpoint(sock: socket.socket) -> Endpoint | None:
+    """Where clients of this socket connect to, None when that differs from client to client (a wildcard)."""
+    endpoint = _endpoint(sock.getsockname())
+    return None if endpoint[0] in ("0.0.0.0", "::") else endpoint

@@ -1,0 +1,300 @@
+"""The two sides of a relay, and the way of a byte between them.
+
+Owns moving bytes from one socket to the other, with back-pressure: a side is read only while the other takes all it is
+given, so at most one buffer is held per direction. Refuses to know what an end or a loss means: the session decides.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, Protocol
+
+from lbproxy.errors import TryError
+from lbproxy.net.dialing import connect_error
+from lbproxy.net.polling import READ, WRITE
+from lbproxy.net.splicing import BULK_READS, SPLICE_BYTES, THIN_SPLICES, Pipe, Pipes, splice
+from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW, Shared, Transport
+from lbproxy.net.wheel import Wheel
+from lbproxy.session.relay import Relay
+from lbproxy.session.seams import Side
+
+
+class RelayShared(Shared, Protocol):
+    """What the sides of all relays have in common."""
+
+    @property
+    def wheel(self) -> Wheel:
+        """Whose coarse time the sides go by."""
+
+    @property
+    def pipes(self) -> Pipes:
+        """Pipes for bulk."""
+
+
+class RelaySide(Transport):
+    """One side of a relay; see `Side` in session/seams.py.
+
+    Reading goes three ways: into `kept` before there is a `peer`, through the shared buffer to the peer, and, once
+    the stream has proved to be bulk, through a `pipe` that the kernel fills and empties without copying.
+    """
+
+    __slots__ = ("_bulk", "_kept", "_thin", "moved", "peer", "pipe", "session", "stopped", "touched")
+    shared: RelayShared
+
+    def __init__(self, shared: RelayShared, sock: socket.socket, session: Relay) -> None:
+        super().__init__(shared, sock)
+        self.session = session
+        self.peer: RelaySide | None = None
+        self.pipe: Pipe | None = None
+        self.touched = self.moved = shared.wheel.now
+        self.stopped = False
+        self._kept = b""
+        self._bulk = 0
+        self._thin = 0
+
+    # Reading.
+
+    def doRead(self) -> None:
+        """See IReadDescriptor: one buffer from this side to the other."""
+        if self.pipe is not None:
+            self._splice(self.pipe)
+            return
+        try:
+            count = self._receive(RECEIVE_BUFFER)
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self.lost(problem)
+            return
+        peer = self.peer
+        if not count or peer is None or peer.pending is not None:
+            self._read_otherwise(count)
+            return
+        self.touched = self.shared.wheel.now
+        self.bytes_in += count
+        try:
+            sent = peer._send(RECEIVE_VIEW[:count])
+        except BlockingIOError:
+            sent = 0
+        except OSError as problem:
+            peer.lost(problem)
+            return
+        if sent != count:
+            self._hold_back(peer, RECEIVE_VIEW[sent:count])
+        elif count == RECEIVE_BYTES:
+            self._bulk += 1
+            if self._bulk >= BULK_READS:
+                self.pipe = self.shared.pipes.take()
+        if self.bytes_in == count:
+            self.session.first_bytes(self)
+
+    def _read_otherwise(self, count: int) -> None:
+        if not count:
+            self.finished = True
+            self.unwatch(READ)
+            self.session.ended(self)
+            return
+        self.touched = self.shared.wheel.now
+        self.bytes_in += count
+        if self.peer is not None:  # woken although reading was paused: nothing may overtake what is held
+            self._hold_back(self.peer, RECEIVE_VIEW[:count])
+            return
+        self._kept += RECEIVE_VIEW[:count]
+        if len(self._kept) >= RECEIVE_BYTES:
+            self.unwatch(READ)
+        self.session.arrived()
+
+    def _hold_back(self, peer: RelaySide, rest: memoryview) -> None:
+        if peer.pending is None:
+            peer.moved = self.shared.wheel.now
+        peer.hold(rest)
+        self.unwatch(READ)
+        self.session.stalled()
+
+    def _splice(self, pipe: Pipe) -> None:
+        """As doRead, with the pipe in place of the buffer. The pipe is empty whenever this side is read."""
+        try:
+            count = splice(self.fd, pipe.enter, SPLICE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self.lost(problem)
+            return
+        if not count:
+            self._give_pipe_back()
+            self._read_otherwise(0)
+            return
+        self.touched = self.shared.wheel.now
+        self.bytes_in += count
+        pipe.held = count
+        peer = self.peer
+        if peer is not None and not self._pour(pipe, peer):
+            peer.moved = self.shared.wheel.now
+            peer.watch(WRITE)
+            self.unwatch(READ)
+            self.session.stalled()
+        elif count >= RECEIVE_BYTES // 4:
+            self._thin = 0
+        else:
+            self._thin += 1
+            if self._thin >= THIN_SPLICES:
+                self._give_pipe_back()
+
+    def _pour(self, pipe: Pipe, peer: RelaySide) -> bool:
+        """Empty the pipe into the peer; False when some is left. On a lost peer the session has ended already."""
+        while pipe.held:
+            try:
+                pipe.held -= splice(pipe.exit, peer.fd, pipe.held)
+            except BlockingIOError:
+                return False
+            except OSError as problem:
+                peer.lost(problem)
+                return True
+        return True
+
+    def _give_pipe_back(self) -> None:
+        if self.pipe is not None:
+            self.shared.pipes.give_back(self.pipe)
+            self.pipe = None
+            self._bulk = self._thin = 0
+
+    # Writing.
+
+    @property
+    def held(self) -> int:
+        """See Side."""
+        peer = self.peer
+        piped = peer.pipe.held if peer is not None and peer.pipe is not None else 0
+        return piped + (len(self.pending) if self.pending is not None else 0)
+
+    def doWrite(self) -> None:
+        """See IWriteDescriptor: what the pipe of the other side holds, else what is pending."""
+        peer = self.peer
+        if peer is None or peer.pipe is None or not peer.pipe.held or self.pending is not None:
+            super().doWrite()
+            return
+        before = peer.pipe.held
+        emptied = peer._pour(peer.pipe, self)
+        if self.sock is None:
+            return
+        if peer.pipe is None or peer.pipe.held != before:
+            self.moved = self.shared.wheel.now
+        if emptied:
+            self.unwatch(WRITE)
+            self.flushed()
+
+    def progressed(self) -> None:
+        """See Transport."""
+        self.moved = self.shared.wheel.now
+
+    def flushed(self) -> None:
+        """See Transport: the other side may be read again."""
+        self.moved = self.shared.wheel.now
+        peer = self.peer
+        if peer is not None and not peer.finished and not peer.stopped and peer.sock is not None:
+            peer.watch(READ)
+        self.session.flushed()
+
+    # What the session asks for: see Side and ClientSide.
+
+    def start_reading(self) -> None:
+        """See ClientSide."""
+        self.watch(READ)
+
+    def stop_reading(self) -> None:
+        """See Side."""
+        self.stopped = True
+        self.unwatch(READ)
+
+    def take_kept(self) -> bytes:
+        """See ClientSide."""
+        kept, self._kept = self._kept, b""
+        return kept
+
+    def keep(self, data: bytes) -> None:
+        """See ClientSide."""
+        self._kept = data + self._kept
+
+    def join(self, backend: Side, preamble: bytes) -> None:
+        """See ClientSide."""
+        assert isinstance(backend, RelaySide)  # sessions join the sides that this package gave them
+        self.peer, backend.peer = backend, self
+        first = preamble + self.take_kept()
+        if first:
+            backend.write(first)
+            if self.sock is None or backend.sock is None or self.peer is not backend:
+                return  # the backend was gone, and the session has dealt with it
+        if self.finished:
+            backend.finish()
+        elif backend.pending is not None:
+            self.unwatch(READ)
+            self.session.stalled()
+        else:
+            self.watch(READ)
+        if backend.sock is not None:
+            # From the connect's interest to the relay's in one step, not two.
+            self.shared.poller.watch(backend, READ if backend.pending is None else READ | WRITE)
+
+    def part(self) -> None:
+        """See ClientSide."""
+        self.peer = None
+        if not self.finished:
+            self.watch(READ)
+
+    def close(self) -> None:
+        """See Side. A pipe that still holds bytes is closed with them: they are nobody else's."""
+        if self.pipe is not None:
+            self.dropped += self.pipe.held
+            self._give_pipe_back()
+        super().close()
+
+    def lost(self, problem: OSError) -> None:
+        """See Transport."""
+        self.close()
+        self.session.lost(self)
+
+    def broken(self, problem: BaseException) -> None:
+        """See Descriptor."""
+        self.session.broken(problem)
+
+
+class BackendSide(RelaySide):
+    """The side that we dial. Until it is connected, writability and errors mean the outcome of the connect."""
+
+    __slots__ = ("_target", "connecting")
+
+    def __init__(self, shared: RelayShared, sock: socket.socket, session: Relay, target: Any) -> None:
+        super().__init__(shared, sock, session)
+        self._target = target
+        self.connecting = True
+
+    def doWrite(self) -> None:
+        """See IWriteDescriptor."""
+        if self.connecting:
+            self.look()
+        else:
+            super().doWrite()
+
+    def look(self) -> None:
+        """Ask the kernel how the connect went. Connecting again is the question that no stale event can answer wrong:
+        it succeeds, or says EISCONN, only on a connection that stands.
+        """
+        assert self.sock is not None
+        code = self.sock.connect_ex(self._target)
+        if code in (0, errno.EISCONN):
+            self.connecting = False
+            self.session.connected()
+        elif code not in (errno.EALREADY, errno.EINPROGRESS, errno.EINTR):
+            self._failed(connect_error(code))
+
+    def lost(self, problem: OSError) -> None:
+        """See Transport."""
+        if self.connecting:
+            self._failed(connect_error(problem.errno or errno.ECONNRESET))
+        else:
+            super().lost(problem)
+
+    def _failed(self, error: TryError) -> None:
+        self.close()
+        self.session.dial_failed(error)

@@ -1,0 +1,82 @@
+"""What all sessions of one process share.
+
+A worker is one process that serves: it has a poller, a clock, a wheel of deadlines, a budget for held bytes, pipes,
+and the factory of backend sides. It owns no listener and no pool.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lbproxy.balancing.pool import Pool
+from lbproxy.net.backend import Balancer, ProxyClientFactory
+from lbproxy.net.polling import poller_for
+from lbproxy.net.splicing import Pipes
+from lbproxy.net.transport import Budget
+from lbproxy.net.wheel import Timed, Wheel
+from lbproxy.session.relay import Relay
+
+
+class Worker:
+    """See the module. Fills `World` for sessions and `RelayShared` for their sides."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        balancer: Balancer,
+        ended: Callable[[Relay, float], None],
+        fault: Callable[[BaseException], None],
+        *,
+        buffers: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`ended` hears of every session's end, `fault` of every exception of ours; `buffers` is in bytes."""
+        self.reactor = reactor
+        self.clock = clock
+        self.poller = poller_for(reactor)
+        self.budget = Budget(buffers)
+        self.pipes = Pipes()
+        self.wheel = Wheel(clock(), self._expiry_broken)
+        self.factory = ProxyClientFactory(balancer, self)
+        self.pools: Mapping[str, Pool] = balancer.pools
+        self.ended = ended
+        self.fault = fault
+        # Unique among instances too, since backends and logs of several may meet.
+        self._id_prefix = secrets.token_hex(5)
+        self._ids = itertools.count()
+        self._ticking: Any = None
+        self.when_room: list[Callable[[], None]] = []
+
+    def room_again(self) -> None:
+        """A session has ended while some listener was full: all may accept again, and find out whether they can."""
+        for resume in self.when_room:
+            resume()
+
+    def new_id(self) -> str:
+        """See World."""
+        return f"{self._id_prefix}{next(self._ids):08x}"
+
+    def start(self) -> None:
+        """Begin to turn the wheel."""
+        self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
+
+    def stop(self) -> None:
+        """Stop the wheel and close what is pooled."""
+        if self._ticking is not None and self._ticking.active():
+            self._ticking.cancel()
+        self._ticking = None
+        self.pipes.close()
+
+    def _tick(self) -> None:
+        self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
+        self.wheel.advance(self.clock())
+
+    def _expiry_broken(self, timed: Timed, problem: Exception) -> None:
+        if isinstance(timed, Relay):
+            timed.broken(problem)
+        else:
+            self.fault(problem)

@@ -1,0 +1,135 @@
+"""Which pool serves a TCP session: its listener, the client's address and the server name asked for decide.
+
+Owns the order of the routes and the timeouts that follow from the choice. Refuses to know pools, backends and
+how a session learnt its client's address (P6: behind a listed sender it is the PROXY header's).
+
+Built once from a configuration and never changed; a reload builds another table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lbproxy.addresses import NetworkSet
+from lbproxy.model import DEFAULT_TIMEOUTS, Configuration, ListenerSettings, RouteSettings, Timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a session needs to know of the route it took.
+
+    `name` is the route's, "" when it has none and for a listener's own pool; `line` is where the user wrote it.
+    `priority` 0 to 9 orders the pool's queue, 0 first. `timeouts` are complete: no field is None.
+    """
+
+    pool: str
+    name: str
+    line: int
+    priority: int
+    timeouts: Timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A route with its conditions; one that holds none is taken by everybody."""
+
+    route: Route
+    clients: NetworkSet | None = None
+    names: frozenset[str] = frozenset()
+    # "*.a.example" is kept as "a.example", the part behind the first dot.
+    parents: frozenset[str] = frozenset()
+
+    @property
+    def unconditional(self) -> bool:
+        return self.clients is None and not self.names and not self.parents
+
+    def matches(self, client_ip: str, authority: str | None) -> bool:
+        # The name first: it costs a look-up, the address must be parsed.
+        if self.names or self.parents:
+            if authority is None:
+                return False
+            if authority not in self.names:
+                label, _, parent = authority.partition(".")
+                if not label or parent not in self.parents:
+                    return False
+        return self.clients is None or client_ip in self.clients
+
+
+class ListenerRoutes:
+    """The routes of one listener in their order, its own pool last.
+
+    `only` is the route that every session takes, None when that depends on the client or when there is none: a
+    caller that finds it set needs no `find`.
+    """
+
+    __slots__ = ("_candidates", "only")
+
+    def __init__(self, candidates: tuple[_Candidate, ...]) -> None:
+        self._candidates = candidates
+        self.only = candidates[0].route if candidates and candidates[0].unconditional else None
+
+    def find(self, client_ip: str, authority: str | None) -> Route | None:
+        """The first route that matches, or None: this listener serves no such client.
+
+        `client_ip` is canonical text (any other text, such as a UNIX peer's, lies in no network); `authority` is
+        the server name in lower case without a final dot, None when the client named none.
+        """
+        if self.only is not None:
+            return self.only
+        for candidate in self._candidates:
+            if candidate.matches(client_ip, authority):
+                return candidate.route
+        return None
+
+
+class RoutingTable:
+    """The routes of every listener of one configuration.
+
+    Raises KeyError when a route or a listener names a pool that does not exist; `config/` has told the user by then.
+    """
+
+    __slots__ = ("_by_listener",)
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._by_listener = {
+            listener.name: ListenerRoutes(_candidates(configuration, listener)) for listener in configuration.listeners
+        }
+
+    def for_listener(self, name: str) -> ListenerRoutes:
+        """The routes of the listener `name`. Raises KeyError when there is no such listener."""
+        return self._by_listener[name]
+
+
+def _candidates(configuration: Configuration, listener: ListenerSettings) -> tuple[_Candidate, ...]:
+    candidates = [
+        _candidate(configuration, listener, settings)
+        for settings in configuration.routes
+        if not settings.listeners or listener.name in settings.listeners
+    ]
+    if listener.pool is not None:
+        fallback = RouteSettings(listener.pool, line=listener.line)
+        candidates.append(_candidate(configuration, listener, fallback))
+    for place, candidate in enumerate(candidates, 1):
+        if candidate.unconditional:
+            # Nobody gets past it.
+            return tuple(candidates[:place])
+    return tuple(candidates)
+
+
+def _candidate(configuration: Configuration, listener: ListenerSettings, settings: RouteSettings) -> _Candidate:
+    levels = (
+        settings.timeouts,
+        configuration.pool_by_name[settings.pool].timeouts,
+        listener.timeouts,
+        configuration.timeouts,
+    )
+    timeouts = DEFAULT_TIMEOUTS
+    for level in reversed(levels):
+        timeouts = level.over(timeouts)
+    patterns = [pattern.lower().removesuffix(".") for pattern in settings.authority]
+    return _Candidate(
+        Route(settings.pool, settings.name, settings.line, settings.priority, timeouts),
+        settings.clients,
+        frozenset(pattern for pattern in patterns if not pattern.startswith("*.")),
+        frozenset(pattern[2:] for pattern in patterns if pattern.startswith("*.")),
+    )

@@ -1,0 +1,1 @@
+"""What starts, runs, is told and stops: everything that lives longer than a session."""

@@ -1,0 +1,60 @@
+"""What happened since the start, as plain numbers: what `lbproxy status` shows and a metrics page will."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+
+class Counters:
+    """`ended` counts sessions by (pool, outcome word), `rules` broken rules by their id in the rule book."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[tuple[str, str]] = Counter()
+        self.rules: Counter[str] = Counter()
+        self.bytes_from_clients = 0
+        self.bytes_from_backends = 0
+        self.exceptions = 0
+        self.reloads: Counter[str] = Counter()
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        ended: dict[str, dict[str, int]] = {}
+        for (pool, outcome), count in sorted(self.ended.items()):
+            ended.setdefault(pool, {})[outcome] = count
+        return {
+            "sessions_ended": ended,
+            "rules": dict(self.rules),
+            "bytes_from_clients": self.bytes_from_clients,
+            "bytes_from_backends": self.bytes_from_backends,
+            "exceptions": self.exceptions,
+            "reloads": dict(self.reloads),
+        }
+
+
+class Stamps:
+    """Writes monotonic times as the wall clock's, RFC 3339 in UTC with milliseconds.
+
+    The distance between both clocks is read once a second, so that a corrected wall clock is followed.
+    """
+
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._wall = wall
+        self._distance = wall() - clock()
+        self._read = clock()
+        self._second = -1
+        self._text = ""
+
+    def text(self, moment: float, now: float) -> str:
+        """`moment` and `now` are monotonic seconds."""
+        if now - self._read >= 1.0:
+            self._read = now
+            self._distance = self._wall() - self._clock()
+        milliseconds = int((moment + self._distance) * 1000)
+        second, rest = divmod(milliseconds, 1000)
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{rest:03d}Z"

@@ -1,0 +1,94 @@
+"""The listeners of a running lbproxy, and the listening sockets they stand on.
+
+Owns the sockets: they live from reload to reload as long as any listener wants their address, so an unchanged address
+keeps its accept queue, whatever happens around it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+
+from lbproxy.addresses import Address
+from lbproxy.model import DEFAULT_TIMEOUTS, Configuration, ListenerSettings, Timeouts
+from lbproxy.net.admission import Total
+from lbproxy.net.binding import BindError, open_listening, passed_sockets, remove_unix_path
+from lbproxy.net.listening import Listener
+from lbproxy.net.worker import Worker
+from lbproxy.routing import RoutingTable
+
+
+class Listeners:
+    """`by_name` are the listeners; `open` then `apply` take a configuration over, and `close` ends them."""
+
+    def __init__(self, total: Total) -> None:
+        self.by_name: dict[str, Listener] = {}
+        self._total = total
+        self._sockets: dict[Address, list[socket.socket]] = {}
+        self._passed: Mapping[str, list[int]] = passed_sockets(os.environ, os.getpid())
+
+    def open(self, configuration: Configuration) -> None:
+        """Bind what this configuration wants and nobody has yet. Raises BindError, and then nothing has changed."""
+        opened: list[Address] = []
+        try:
+            for listener in configuration.listeners:
+                for address in listener.binds:
+                    if address not in self._sockets:
+                        user_timeout = _timeouts(configuration, listener).write_stall or 0.0
+                        self._sockets[address] = open_listening(
+                            address, listener.backlog, user_timeout, self._passed
+                        )
+                        opened.append(address)
+        except BindError:
+            for address in opened:
+                self._close_sockets(address)
+            raise
+
+    def apply(self, configuration: Configuration, worker: Worker) -> None:
+        """Have exactly these listeners; their sockets are open already. Sessions of those that go are left alone."""
+        table = RoutingTable(configuration)
+        wanted = {listener.name: listener for listener in configuration.listeners}
+        for name in self.by_name.keys() - wanted.keys():
+            self.by_name.pop(name).close()
+        for name, settings in wanted.items():
+            routes = table.for_listener(name)
+            header_timeout = _timeouts(configuration, settings).proxy_header or 0.0
+            listener = self.by_name.get(name)
+            if listener is None:
+                self.by_name[name] = Listener(settings, routes, worker, self._total, header_timeout)
+            else:
+                listener.configure(settings, routes, header_timeout)
+        # Two rounds: an address that moves from one listener to another is let go before it is taken.
+        for final in (False, True):
+            for name, settings in wanted.items():
+                listener = self.by_name[name]
+                sockets = [sock for address in settings.binds for sock in self._sockets[address]]
+                standing = {port.sock for port in listener.ports}
+                listener.accept_on(sockets if final else [sock for sock in sockets if sock in standing])
+        used = {address for settings in wanted.values() for address in settings.binds}
+        for address in self._sockets.keys() - used:
+            self._close_sockets(address)
+
+    def close(self) -> None:
+        """Stop accepting for good and give the addresses up."""
+        for listener in self.by_name.values():
+            listener.accept_on(())
+        for address in list(self._sockets):
+            self._close_sockets(address)
+
+    def bound(self, name: str) -> list[str]:
+        """The addresses that a listener really has, as text."""
+        return [
+            str(address) for address in self.by_name[name].settings.binds if address in self._sockets
+        ]
+
+    def _close_sockets(self, address: Address) -> None:
+        for sock in self._sockets.pop(address):
+            if address.kind == "unix":
+                remove_unix_path(sock)
+            sock.close()
+
+
+def _timeouts(configuration: Configuration, listener: ListenerSettings) -> Timeouts:
+    return listener.timeouts.over(configuration.timeouts.over(DEFAULT_TIMEOUTS))

@@ -1,0 +1,230 @@
+"""ProxyService: a whole lbproxy, as one Twisted service.
+
+Owns the parts and their order: bind before privileges are dropped, serve, reload, stop. What each part does is in its
+own module.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from lbproxy import errors
+from lbproxy.config import Loaded, Problem
+from lbproxy.model import Configuration
+from lbproxy.net.admission import Total
+from lbproxy.net.binding import BindError
+from lbproxy.net.polling import poller_for
+from lbproxy.net.worker import Worker
+from lbproxy.service.balancer import BalancerService
+from lbproxy.service.control import ControlService
+from lbproxy.service.counters import Counters, Stamps
+from lbproxy.service.listeners import Listeners
+from lbproxy.service.logs import LogObserver
+from lbproxy.service.notify import notify_systemd
+from lbproxy.service.records import RecordWriter
+from lbproxy.service.signals import Signals
+from lbproxy.service.stopping import Stopping
+from lbproxy.session.record import record_of
+from lbproxy.session.relay import Relay
+
+# Descriptors kept for everything that is not a session: logs, checks, the control socket, pipes.
+_RESERVED_DESCRIPTORS = 100
+
+
+class ProxyService(MultiService):
+    """See the module. `configuration` is what runs now; `load` reads it anew, None where there is no file."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        load: Callable[[], Loaded] | None = None,
+        observer: LogObserver | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] | None = None,
+    ) -> None:
+        """`clock` is monotonic seconds, `chance` gives floats in [0, 1). Raises OSError when records have no place."""
+        super().__init__()
+        self.setName("lbproxy")
+        self.configuration = configuration
+        self.reactor = reactor
+        self.clock = clock
+        self.started = clock()
+        self.counters = Counters()
+        self.total = Total(_session_limit(configuration))
+        self.listeners = Listeners(self.total)
+        self.records = RecordWriter(configuration.records, reactor)
+        chance = chance or random.SystemRandom().random
+        self.balancer = BalancerService(reactor, poller_for(reactor), clock, random.Random(chance()).random)
+        self.balancer.setServiceParent(self)
+        self.balancer.configure(configuration.pools)
+        self.worker = Worker(
+            reactor, self.balancer, self._ended, self._fault, buffers=configuration.limits.buffers, clock=clock
+        )
+        self.control = ControlService(self, configuration.control)
+        self.control.setServiceParent(self)
+        self.stopping = Stopping(reactor, self)
+        self.signals = Signals(reactor, self.reload_and_log, self._stop_asked, self.reopen)
+        self._load = load
+        self._observer = observer
+        self._stamps = Stamps(clock)
+        self._grace = True
+
+    # Starting.
+
+    def privilegedStartService(self) -> None:
+        """Bind. Raises BindError, which twistd reports before it serves anybody."""
+        super().privilegedStartService()
+        self.listeners.open(self.configuration)
+
+    def startService(self) -> None:
+        """Serve."""
+        super().startService()
+        if not self.listeners.by_name:
+            self.listeners.open(self.configuration)
+        self.worker.start()
+        self.listeners.apply(self.configuration, self.worker)
+        self.reactor.callWhenRunning(self.signals.install)
+        for name in self.listeners.by_name:
+            self.log.info(
+                "listener {name} accepts on {binds}", name=name, binds=", ".join(self.listeners.bound(name))
+            )
+        notify_systemd("READY=1")
+
+    # Sessions.
+
+    def _ended(self, session: Relay, now: float) -> None:
+        counters = self.counters
+        pool = session.pool
+        counters.ended["" if pool is None else pool.settings.name, session.outcome.word] += 1
+        if session.rule:
+            counters.rules[session.rule] += 1
+        if session.client is not None:
+            counters.bytes_from_clients += session.client.bytes_in
+        if session.backend_side is not None:
+            counters.bytes_from_backends += session.backend_side.bytes_in
+        if self.records.enabled:
+            ts = self._stamps.text(session.started, now)
+            self.records.write(record_of(session, ts, now, self.total.sessions))
+        if self.stopping.state != "serving":
+            self.stopping.session_ended()
+
+    def _fault(self, problem: BaseException) -> None:
+        self.counters.exceptions += 1
+        if self.counters.exceptions <= 10 or self.counters.exceptions % 1000 == 0:
+            self.log.failure("a fault of lbproxy ended one session", Failure(problem))
+
+    # Reloading.
+
+    def reload(self) -> tuple[Problem, ...]:
+        """Read the configuration anew and go by it; returns its problems. With an error among them nothing changed."""
+        if self._load is None:
+            return (Problem("", 0, "", "there is no configuration file to read again", "error"),)
+        notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        loaded = self._load()
+        problems = loaded.problems
+        if loaded.configuration is not None:
+            try:
+                self.apply(loaded.configuration)
+            except (BindError, OSError) as problem:
+                file = loaded.configuration.file or ""
+                problems = (*problems, Problem(file, 0, "", str(problem), "error"))
+        failed = any(problem.severity == "error" for problem in problems)
+        self.counters.reloads["failed" if failed else "ok"] += 1
+        notify_systemd("READY=1")
+        return problems
+
+    def apply(self, configuration: Configuration) -> None:
+        """Go by `configuration` from now on. Raises BindError or OSError, and then everything is as before."""
+        self.listeners.open(configuration)
+        self.records.configure(configuration.records)
+        self.configuration = configuration
+        self.total.limit = _session_limit(configuration)
+        self.worker.budget.limit = configuration.limits.buffers
+        self.balancer.configure(configuration.pools)
+        self.listeners.apply(configuration, self.worker)
+        self.control.configure(configuration.control)
+        if self._observer is not None:
+            self._observer.configure(configuration.log)
+
+    def reload_and_log(self) -> None:
+        """What SIGHUP does."""
+        problems = self.reload()
+        failed = any(problem.severity == "error" for problem in problems)
+        for problem in problems:
+            (self.log.error if problem.severity == "error" else self.log.warn)("{problem}", problem=str(problem))
+        if failed:
+            self.log.error("reload refused: the configuration that ran before goes on")
+        else:
+            self.log.info("reloaded: {listeners} listeners, {pools} pools", **self._sizes())
+
+    def reopen(self) -> None:
+        """What SIGUSR1 does: begin new files for records and log, after their rotation."""
+        self.records.reopen()
+        if self._observer is not None:
+            self._observer.reopen()
+        self.log.info("log files were opened again")
+
+    def _sizes(self) -> dict[str, int]:
+        return {"listeners": len(self.listeners.by_name), "pools": len(self.balancer.pools)}
+
+    # Stopping.
+
+    def _stop_asked(self, *, grace: bool) -> bool:
+        """A signal asks to stop; False when that was asked before, and everything ends now."""
+        if self.stopping.state == "serving":
+            self._grace = grace
+            return True
+        self.log.warn("asked again to stop: ending at once")
+        self.stopping.end()
+        return False
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in order; the Deferred fires with None when the last session has ended."""
+        notify_systemd("STOPPING=1")
+        done = self.stopping.begin(self.configuration.stop, grace=self._grace)
+        return done.addCallback(self._stop_parts)
+
+    def _stop_parts(self, _: None) -> Any:
+        self.worker.stop()
+        self.records.close()
+        self.signals.uninstall()
+        return super().stopService()
+
+    def close_listeners(self) -> None:
+        """See Stopped."""
+        self.listeners.close()
+
+    def kill_sessions(self) -> int:
+        """See Stopped."""
+        sessions = self.worker.sessions()
+        for session in sessions:
+            session.kill(errors.KILLED_BY_OPERATOR)
+        return len(sessions)
+
+    def session_count(self) -> int:
+        """See Stopped."""
+        return self.total.sessions
+
+
+def _session_limit(configuration: Configuration) -> int:
+    """How many sessions the process may have: as configured, else what its descriptors allow."""
+    if configuration.limits.max_connections is not None:
+        return configuration.limits.max_connections
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        descriptors = 1 << 20
+    # Where that would leave nearly nothing, a quarter is for clients: two descriptors each, and some to spare.
+    return max((descriptors - _RESERVED_DESCRIPTORS) // 2, descriptors // 4)

@@ -1,0 +1,223 @@
+"""Writing records: gathered for a moment, encoded together, handed to a sink that never makes anybody wait.
+
+Owns the buffer between sessions and their sink. Where the sink does not take more (full disk, blocked pipe, dead
+syslog), traffic goes on: the buffer fills up to its bound, then records are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from twisted.logger import Logger
+
+from lbproxy.model import RecordSettings
+from lbproxy.net.dialing import target_of
+
+# Encoded and written together, so that a record costs no system call of its own (seconds, records).
+FLUSH_SECONDS = 0.2
+_BATCH = 256
+_SAY_AGAIN = 60.0
+# local0.info, the facility and severity that access logs usually have (RFC 5424, section 6.2.1).
+_PRIORITY = b"<134>1 "
+
+
+class Sink(Protocol):
+    """Where encoded records go."""
+
+    def write(self, data: memoryview) -> int:
+        """Take some of `data` without waiting; how many bytes. Raises BlockingIOError or OSError."""
+
+    def reopen(self) -> None:
+        """The file may have been moved away: begin a new one."""
+
+    def close(self) -> None:
+        """No more is written."""
+
+
+class DescriptorSink:
+    """A file, a pipe or a terminal. Pipes are made non-blocking; the kernel buffers writes to regular files."""
+
+    def __init__(self, path: str | None) -> None:
+        """Append to `path`, or write to standard output (None). Raises OSError."""
+        self._path = path
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        if self._path is not None:
+            return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
+        fd = os.dup(1)
+        with contextlib.suppress(OSError):
+            # A descriptor of our own, where the kernel has such a way: O_NONBLOCK belongs to the open file, and
+            # the shell that started us shares ours.
+            own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.close(fd)
+            return own
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+        return fd
+
+    def write(self, data: memoryview) -> int:
+        """See Sink."""
+        return os.write(self._fd, data)
+
+    def reopen(self) -> None:
+        """See Sink."""
+        if self._path is not None:
+            fresh = self._open()
+            os.close(self._fd)
+            self._fd = fresh
+
+    def close(self) -> None:
+        """See Sink."""
+        os.close(self._fd)
+
+
+class SyslogSink:
+    """A syslog daemon's datagram socket, RFC 5424 in form: one datagram a record, dropped when it does not take it."""
+
+    def __init__(self, family: int, target: Any, dropped: Callable[[], None]) -> None:
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._target = target
+        self._dropped = dropped
+        host = socket.gethostname().encode("ascii", "replace") or b"-"
+        self._head = b" " + host + b" lbproxy " + str(os.getpid()).encode() + b" record - "
+
+    def write(self, data: memoryview) -> int:
+        """See Sink."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()).encode()
+        for line in bytes(data).splitlines():
+            try:
+                self._socket.sendto(_PRIORITY + stamp + self._head + line, self._target)
+            except OSError:
+                self._dropped()
+        return len(data)
+
+    def reopen(self) -> None:
+        """See Sink: datagrams find a new daemon by themselves."""
+
+    def close(self) -> None:
+        """See Sink."""
+        self._socket.close()
+
+
+class RecordWriter:
+    """Takes records from sessions; `dropped` counts those that were lost, `written` those handed to the sink."""
+
+    log = Logger()
+
+    def __init__(self, settings: RecordSettings, reactor: Any) -> None:
+        """Open the sink. Raises OSError, with the path in it."""
+        self.settings = settings
+        self.dropped = 0
+        self.written = 0
+        self._reactor = reactor
+        self._encoder = msgspec.json.Encoder()
+        self._records: list[msgspec.Struct] = []
+        self._buffer = bytearray()
+        self._sink = self._open(settings)
+        self._due: Any = None
+        self._said = float("-inf")
+
+    def _open(self, settings: RecordSettings) -> Sink | None:
+        if settings.to == "none":
+            return None
+        if settings.to == "syslog":
+            assert settings.address is not None  # the configuration has seen to it
+            return SyslogSink(*target_of(settings.address), self._lose_one)
+        return DescriptorSink(settings.path if settings.to == "file" else None)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody reads records at all."""
+        return self._sink is not None
+
+    def write(self, record: msgspec.Struct) -> None:
+        """Take one record. It is on its way to the sink within FLUSH_SECONDS."""
+        records = self._records
+        records.append(record)
+        if self._due is None:
+            self._due = self._reactor.callLater(FLUSH_SECONDS, self._flush_due)
+        elif len(records) >= _BATCH:
+            self.flush()
+
+    def _flush_due(self) -> None:
+        self._due = None
+        self.flush()
+        if self._buffer:
+            self._due = self._reactor.callLater(FLUSH_SECONDS, self._flush_due)
+
+    def flush(self) -> None:
+        """Encode what was taken and give the sink as much as it takes."""
+        buffer = self._buffer
+        encode = self._encoder.encode_into
+        for record in self._records:
+            if len(buffer) >= self.settings.buffer:
+                self.dropped += 1
+                continue
+            encode(record, buffer, -1)
+            buffer += b"\n"
+            self.written += 1
+        self._records.clear()
+        if self._sink is None or not buffer:
+            buffer.clear()
+            return
+        taken = 0
+        with memoryview(buffer) as view:
+            try:
+                taken = self._sink.write(view)
+            except OSError as problem:
+                self._failed(problem)
+        del buffer[:taken]
+
+    def _failed(self, problem: OSError) -> None:
+        now = self._reactor.seconds()
+        if now - self._said >= _SAY_AGAIN:
+            self._said = now
+            why = "nobody reads them" if problem.errno == errno.EAGAIN else problem.strerror
+            self.log.warn(
+                "records wait: {why}; up to {buffer} bytes are kept, then they are dropped ({dropped} so far)."
+                " Traffic goes on",
+                why=why,
+                buffer=self.settings.buffer,
+                dropped=self.dropped,
+            )
+
+    def _lose_one(self) -> None:
+        self.dropped += 1
+        self.written -= 1
+
+    def reopen(self) -> None:
+        """After log rotation: write to a new file of the same name."""
+        self.flush()
+        if self._sink is not None:
+            try:
+                self._sink.reopen()
+            except OSError as problem:
+                self.log.error("records go on to the old file: {problem}", problem=problem)
+
+    def configure(self, settings: RecordSettings) -> None:
+        """Write elsewhere from now on. Raises OSError and changes nothing when the new sink cannot be opened."""
+        if settings == self.settings:
+            return
+        sink = self._open(settings)
+        self.flush()
+        if self._sink is not None:
+            self._sink.close()
+        self._sink, self.settings = sink, settings
+
+    def close(self) -> None:
+        """Write what is left, as far as the sink takes it now."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        self.flush()
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None

@@ -1,0 +1,1 @@
+"""What happens to one client, decided without sockets, clocks or the reactor."""

@@ -1,0 +1,137 @@
+"""The record of a session: the one line that it leaves behind.
+
+Owns the fields, their order and their words; refuses to know where records go. Times are milliseconds, -1 for a
+phase that was never reached. Texts from outside are cut here and escaped by the encoder.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from lbproxy.errors import CONNECT_TIMEOUT
+from lbproxy.session.relay import PHASES, Relay
+from lbproxy.session.retrying import Try
+
+# Of one field, in characters; see threats.md, section 2.
+_FIELD = 1024
+
+
+class TryRecord(msgspec.Struct):
+    """One try at one backend; `error` is null for the one that succeeded."""
+
+    backend: str
+    address: str
+    error: str | None
+    ms: float
+    # Of the retry classes TCP knows A alone: nothing was sent.
+    klass: str = msgspec.field(name="class", default="A")
+
+
+class RelayRecord(msgspec.Struct):
+    """What a TCP session leaves behind, in the order in which it is written."""
+
+    ts: str
+    id: str
+    listener: str
+    client: str
+    peer: str
+    protocol: str
+    route: str
+    route_line: int
+    pool: str
+    backend: str
+    policy: str
+    outcome: str
+    state: str
+    flag: str
+    timer: str
+    rule: str
+    bytes_in: int
+    bytes_out: int
+    t_queue_ms: float
+    t_connect_ms: float
+    t_first_byte_ms: float
+    t_total_ms: float
+    retries: int
+    tries: list[TryRecord]
+    conns_process: int
+    conns_listener: int
+    conns_pool: int
+    conns_backend: int
+    queue_pool: int
+    sni: str = ""
+    unique_id: str = ""
+
+
+def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayRecord:
+    """The record of a session that ended at `now`; `ts` is when it began, as text."""
+    client, side, pool, route = session.client, session.backend_side, session.pool, session.route
+    backend, outcome, header, tries = session.served_by, session.outcome, session.header, session.tries
+    connected, began = session.connected_at, session.try_began
+    return RelayRecord(
+        ts,
+        session.unique_id(),
+        session.gate.name,
+        _endpoint(session.source),
+        _endpoint(session.peer),
+        "tcp",
+        "" if route is None else route.name,
+        0 if route is None else route.line,
+        "" if pool is None else pool.settings.name,
+        "" if backend is None else backend.id,
+        "" if pool is None else pool.settings.policy,
+        outcome.word,
+        outcome.state + "--",
+        outcome.flag,
+        session.timer or ("connect" if outcome is CONNECT_TIMEOUT else ""),
+        session.rule,
+        0 if client is None else client.bytes_in,
+        0 if side is None or client is None else side.bytes_in - client.dropped,
+        _ms(session.queue_seconds) if session.first_try_at >= 0 else -1,
+        _ms(connected - began) if connected >= 0 else -1,
+        _ms(session.first_byte_at - connected) if session.first_byte_at >= 0 else -1,
+        _ms(now - session.started),
+        0 if tries is None else sum(one.error is not None for one in tries),
+        [] if tries is None else [_try(one) for one in tries],
+        conns_process,
+        session.gate.sessions,
+        0 if pool is None else pool.active,
+        0 if backend is None else backend.active,
+        0 if pool is None else pool.queued,
+        "" if header is None or header.authority is None else header.authority[:_FIELD],
+        "" if header is None or header.unique_id is None else _text(header.unique_id),
+    )
+
+
+def describe(session: Relay, now: float) -> dict[str, object]:
+    """A session under way, for the control socket."""
+    return {
+        "id": session.unique_id(),
+        "listener": session.gate.name,
+        "client": _endpoint(session.source),
+        "pool": "" if session.pool is None else session.pool.settings.name,
+        "backend": "" if session.backend is None else session.backend.id,
+        "phase": PHASES[session.phase],
+        "age_seconds": round(now - session.started, 3),
+        "bytes_in": 0 if session.client is None else session.client.bytes_in,
+        "bytes_out": 0 if session.backend_side is None else session.backend_side.bytes_in,
+    }
+
+
+def _endpoint(endpoint: tuple[str, int]) -> str:
+    host, port = endpoint
+    if not host:
+        return "unix"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("ascii", "backslashreplace")[:_FIELD]
+
+
+def _try(one: Try) -> TryRecord:
+    return TryRecord(one.backend, one.address, None if one.error is None else one.error.value, _ms(one.seconds))

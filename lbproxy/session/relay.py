@@ -1,0 +1,478 @@
+"""A relay: one TCP client, from its acceptance to its record.
+
+Owns what happens and in which order: header, route, backend, queue, retries, half-close, reset, deadlines. Refuses to
+know sockets: it is told events by its two sides and answers with the few verbs of `session/seams.py`. The bytes
+themselves go from side to side in `net/relaying.py` without passing through here.
+
+The phases, in order; each line is what may come next:
+
+    HEADER   a PROXY header is awaited         -> QUEUE, CONNECT, OVER
+    QUEUE    all backends are full             -> CONNECT, OVER
+    CONNECT  a backend is being dialled        -> CONNECT (another one), QUEUE, DATA, OVER
+    DATA     bytes go both ways                -> CONNECT (reset before any byte), ENDING, OVER
+    ENDING   one side was reset; the other still gets what is on its way to it -> OVER
+    OVER     both sides are closed, the record is written
+"""
+
+from __future__ import annotations
+
+import math
+
+from lbproxy import errors
+from lbproxy.balancing.backend import Backend
+from lbproxy.balancing.pool import Pool
+from lbproxy.errors import Outcome, TryError
+from lbproxy.model import DEFAULT_TIMEOUTS, Timeouts
+from lbproxy.preamble import HeaderReader, PreambleError, ProxyHeader, encode_v1, encode_v2
+from lbproxy.routing import Route
+from lbproxy.session.retrying import Try, may_try_again
+from lbproxy.session.seams import ClientSide, Gate, Side, World
+
+HEADER, QUEUE, CONNECT, DATA, ENDING, OVER = range(6)
+PHASES = ("header", "queue", "connect", "data", "ending", "over")
+
+_KEYED = frozenset({"ketama", "maglev", "rendezvous"})
+# How often a reset is tried again while the other side still takes bytes; the wheel's own tick is the least.
+_ENDING_STEP = 0.1
+_GONE = {
+    HEADER: errors.CLIENT_GONE_IN_HEADER,
+    QUEUE: errors.CLIENT_GONE_IN_QUEUE,
+    CONNECT: errors.CLIENT_GONE_IN_CONNECT,
+    DATA: errors.CLIENT_GONE_IN_DATA,
+}
+
+Endpoint = tuple[str, int]
+
+
+class Relay:
+    """One client's TCP session. Times are monotonic seconds; -1.0 where a phase was never reached.
+
+    `peer` is the socket's address, `source` the client's (the same unless a PROXY header told otherwise),
+    `local` the address that was connected to; ports are 0 and hosts "" for UNIX sockets.
+    """
+
+    __slots__ = (
+        "admitted",
+        "backend",
+        "backend_side",
+        "client",
+        "connected_at",
+        "first_byte_at",
+        "first_try_at",
+        "gate",
+        "header",
+        "id",
+        "local",
+        "outcome",
+        "peer",
+        "phase",
+        "pool",
+        "priority",
+        "queue_seconds",
+        "queued_at",
+        "reader",
+        "retrying",
+        "route",
+        "rule",
+        "served_by",
+        "slot",
+        "source",
+        "started",
+        "timeouts",
+        "timer",
+        "tried",
+        "tries",
+        "try_began",
+        "world",
+    )
+
+    def __init__(self, world: World, gate: Gate, peer: Endpoint, local: Endpoint, now: float) -> None:
+        self.world = world
+        self.gate = gate
+        self.peer = peer
+        self.source = peer
+        self.local = local
+        self.started = now
+        self.admitted: str | None = None
+        self.client: ClientSide | None = None
+        self.backend_side: Side | None = None
+        self.id = ""
+        self.phase = CONNECT
+        self.outcome: Outcome = errors.OK
+        self.timer = ""
+        self.rule = ""
+        self.slot = -1
+        self.route: Route | None = None
+        self.pool: Pool | None = None
+        self.timeouts: Timeouts = DEFAULT_TIMEOUTS
+        self.priority = 5
+        self.backend: Backend | None = None
+        self.served_by: Backend | None = None
+        self.tried: tuple[Backend, ...] = ()
+        self.tries: list[Try] | None = None
+        self.retrying = False
+        self.reader: HeaderReader | None = None
+        self.header: ProxyHeader | None = None
+        self.queued_at = -1.0
+        self.queue_seconds = 0.0
+        self.first_try_at = self.try_began = self.connected_at = self.first_byte_at = -1.0
+
+    @property
+    def key(self) -> bytes | None:
+        """What a hash policy goes by: the client's address. See Waiter."""
+        if self.pool is None or self.pool.settings.policy not in _KEYED or not self.source[0]:
+            return None
+        return self.source[0].encode()
+
+    # Beginning.
+
+    def begin(self, client: ClientSide, header_timeout: float | None) -> None:
+        """Start with an accepted `client`, admitted already; with a timeout, a PROXY header comes first and tells who
+        asks for admission.
+        """
+        self.client = client
+        if header_timeout is None:
+            self.admitted = self.peer[0]
+            self._choose_route()
+            return
+        self.phase = HEADER
+        self.reader = HeaderReader()
+        self.timeouts = Timeouts(proxy_header=header_timeout).over(DEFAULT_TIMEOUTS)
+        self.world.wheel.add(self, header_timeout)
+        client.start_reading()
+
+    def arrived(self) -> None:
+        """The client sent bytes while no backend was joined; they are kept by its side."""
+        if self.phase != HEADER:
+            return
+        client, reader = self.client, self.reader
+        assert client is not None  # a session in this phase has both
+        assert reader is not None
+        try:
+            header = reader.feed(client.take_kept())
+        except PreambleError as problem:
+            self.rule = problem.rule
+            self._over(errors.PROXY_HEADER_BAD)
+            return
+        if header is None:
+            return
+        self.reader = None
+        self.header = header
+        if header.source is not None:
+            self.source = header.source
+        if header.destination is not None:
+            self.local = header.destination
+        client.keep(reader.rest)
+        refusal = self.gate.admit(self.source[0])
+        if refusal is not None:
+            self._over(refusal)
+            return
+        self.admitted = self.source[0]
+        self._choose_route()
+
+    def _choose_route(self) -> None:
+        header = self.header
+        route = self.gate.find_route(self.source[0], None if header is None else header.authority)
+        if route is None:
+            self._over(errors.NO_ROUTE)
+            return
+        pool = self.world.pools.get(route.pool)
+        if pool is None:
+            self._over(errors.NO_ROUTE)
+            return
+        self.route = route
+        self.pool = pool
+        self.timeouts = timeouts = route.timeouts
+        self.priority = route.priority
+        client = self.client
+        assert client is not None
+        if header is None:
+            client.start_reading()
+        self.world.wheel.sooner(self, timeouts.connect or 0.0)
+        self.first_try_at = now = self.world.clock()
+        self.world.factory.connect(self, now)
+
+    # Finding a backend.
+
+    def none_taken(self, refusal: Outcome | None, now: float) -> None:
+        """The pool gave no backend: because of `refusal`, or (None) because all are full."""
+        if refusal is None:
+            assert self.pool is not None
+            refusal = self.pool.enqueue(self, now)
+            if refusal is None:
+                self.phase = QUEUE
+                self.queued_at = now
+                self.world.wheel.sooner(self, self.timeouts.queue or 0.0)
+                return
+        self._over(self.tries[-1].error.outcome if self.tries and self.tries[-1].error else refusal)
+
+    def granted(self, backend: Backend, now: float) -> None:
+        """See Waiter: the queue found a place."""
+        self.queue_seconds += now - self.queued_at
+        self.backend = backend
+        self.world.factory.dial(self, now)
+
+    def dropped(self, outcome: Outcome, now: float) -> None:
+        """See Waiter: the queue gave up on this session."""
+        self.queue_seconds += now - self.queued_at
+        self._over(outcome)
+
+    def dialling(self, side: Side, now: float) -> None:
+        """The held backend is being dialled."""
+        self.phase = CONNECT
+        self.try_began = now
+        self.backend_side = side
+        if self.slot < 0 or self.tries is not None or self.queued_at >= 0:
+            self.world.wheel.sooner(self, self.timeouts.connect or 0.0)
+
+    def connected(self) -> None:
+        """The backend took the connection: join the sides."""
+        client, side, pool, backend = self.client, self.backend_side, self.pool, self.backend
+        assert client is not None
+        assert side is not None
+        assert pool is not None
+        assert backend is not None
+        self.connected_at = now = self.world.clock()
+        pool.connected(backend, now, now - self.try_began)
+        self._retry_over()
+        if self.tries is not None:
+            self.tries.append(Try(backend.id, str(backend.address), None, now - self.try_began))
+        self.phase = DATA
+        client.join(side, b"" if pool.settings.send_proxy is None else self._proxy_header(pool))
+
+    def dial_failed(self, error: TryError) -> None:
+        """A try failed, its side is closed: go to another backend, or give up."""
+        pool, backend, now = self.pool, self.backend, self.world.clock()
+        assert pool is not None
+        assert backend is not None
+        began = self.try_began if self.try_began >= 0 else now
+        if self.tries is None:
+            self.tries = []
+        self.tries.append(Try(backend.id, str(backend.address), error, now - began))
+        self.tried = (*self.tried, backend)
+        self.backend = self.backend_side = None
+        self._retry_over()
+        if error.counts:
+            pool.failed(backend, now, now - began)
+            self.world.factory.unreachable(backend)
+        pool.give_back(backend, now)
+        again = may_try_again(
+            made=len(self.tries),
+            limit=pool.settings.tries,
+            since_first=now - self.first_try_at,
+            window=self.timeouts.try_window or 0.0,
+        )
+        if not again or not pool.may_retry():
+            self._over(error.outcome)
+            return
+        pool.retry_began()
+        self.retrying = True
+        self.phase = CONNECT
+        self.world.factory.connect(self, now)
+
+    def _retry_over(self) -> None:
+        if self.retrying and self.pool is not None:
+            self.retrying = False
+            self.pool.retry_ended()
+
+    def _proxy_header(self, pool: Pool) -> bytes:
+        settings = pool.settings.send_proxy
+        assert settings is not None
+        source = self.source if self.source[0] else None
+        local = self.local if self.local[0] else None
+        if settings.version == 1:
+            return encode_v1(source, local)
+        return encode_v2(
+            source,
+            local,
+            authority=self.header.authority if self.header and "authority" in settings.tlvs else None,
+            unique_id=self.unique_id().encode() if "unique_id" in settings.tlvs else None,
+            crc32c="crc32c" in settings.tlvs,
+        )
+
+    def unique_id(self) -> str:
+        """The name of this session, the same in its record and in what backends are told."""
+        if not self.id:
+            self.id = self.world.new_id()
+        return self.id
+
+    # Bytes and ends.
+
+    def first_bytes(self, side: Side) -> None:
+        """The first bytes of a joined side came; those of the backend are its answer."""
+        if side is not self.backend_side:
+            return
+        self.first_byte_at = now = self.world.clock()
+        if self.pool is not None and self.backend is not None:
+            self.pool.succeeded(self.backend, now)
+
+    def stalled(self) -> None:
+        """A side began to hold bytes: somebody reads slowly, and is given `write_stall`."""
+        self.world.wheel.sooner(self, self.timeouts.write_stall or 0.0)
+
+    def ended(self, side: Side) -> None:
+        """A side sent FIN: pass it on behind its data. The other direction goes on."""
+        client, backend = self.client, self.backend_side
+        if self.phase == HEADER:
+            self._over(errors.CLIENT_GONE_IN_HEADER)
+        if self.phase != DATA or client is None or backend is None:
+            return  # before DATA: join() will find the side finished
+        (backend if side is client else client).finish()
+        if client.finished and backend.finished:
+            self.flushed()
+        else:
+            self.world.wheel.sooner(self, self.timeouts.half_closed or 0.0)
+
+    def flushed(self) -> None:
+        """A side holds nothing any more; with both ends reached this was the last of it."""
+        client, backend = self.client, self.backend_side
+        if self.phase != DATA or client is None or backend is None:
+            return
+        if client.finished and backend.finished and not client.held and not backend.held:
+            if self.first_byte_at < 0 and self.pool is not None and self.backend is not None:
+                self.pool.succeeded(self.backend, self.world.clock())
+            self._over(errors.OK)
+
+    def lost(self, side: Side) -> None:
+        """A side was reset or failed."""
+        if side is not self.backend_side:
+            self._end_with_reset(self.backend_side, _GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA))
+            return
+        client, pool, backend = self.client, self.pool, self.backend
+        assert client is not None
+        assert pool is not None
+        if self.phase != DATA or backend is None:
+            self._end_with_reset(client, errors.BACKEND_CUT)
+            return
+        side.close()
+        if not client.bytes_in and not side.bytes_in and not client.finished:
+            # Proof for a retry: no byte of this client was ever read, so none can have been sent.
+            client.part()
+            self.dial_failed(TryError.RESET)
+            return
+        now = self.world.clock()
+        pool.failed(backend, now, cut=True)
+        self._give_back(now)
+        self._end_with_reset(client, errors.BACKEND_CUT)
+
+    def _end_with_reset(self, other: Side | None, outcome: Outcome) -> None:
+        """Carry a reset over to `other`, after what is already on its way there."""
+        if self.phase == OVER:
+            return
+        self.outcome = outcome
+        if self.phase != DATA or other is None or not other.unsent():
+            self._over(outcome, reset=True)
+            return
+        lost = self.client if other is self.backend_side else self.backend_side
+        if lost is not None:
+            lost.close()
+        other.stop_reading()
+        self.phase = ENDING
+        self.world.wheel.sooner(self, 0.0)
+
+    # Time.
+
+    def expire(self, now: float) -> float | None:
+        """See net/wheel.py: act on what is due, tell when to be asked again."""
+        timeouts = self.timeouts
+        if self.phase == DATA:
+            return self._expire_data(now)
+        if self.phase == CONNECT:
+            left = self.try_began + (timeouts.connect or 0.0) - now
+            if left <= 0:
+                if self.backend_side is not None:
+                    self.backend_side.close()
+                    self.dial_failed(TryError.TIMEOUT)
+                return None if self.phase == OVER else (timeouts.connect or 0.0)
+            return left
+        if self.phase == QUEUE:
+            left = self.queued_at + (timeouts.queue or 0.0) - now
+            if left <= 0:
+                self.queue_seconds += now - self.queued_at
+                self._time_out("queue", errors.QUEUE_TIMEOUT)
+            return left
+        if self.phase == HEADER:
+            left = self.started + (timeouts.proxy_header or 0.0) - now
+            if left <= 0:
+                self.rule = "P2"
+                self._time_out("proxy_header", errors.PROXY_HEADER_TIMEOUT)
+            return left
+        return self._expire_ending(now)
+
+    def _expire_data(self, now: float) -> float | None:
+        client, backend, timeouts = self.client, self.backend_side, self.timeouts
+        assert client is not None
+        assert backend is not None
+        due = math.inf
+        for side, outcome in ((client, errors.WRITE_STALL_CLIENT), (backend, errors.WRITE_STALL_BACKEND)):
+            if side.held:
+                left = side.moved + (timeouts.write_stall or 0.0) - now
+                if left <= 0:
+                    self._time_out("write_stall", outcome)
+                    return None
+                due = min(due, left)
+        half = client.finished or backend.finished
+        idle = (timeouts.half_closed if half else timeouts.tunnel_idle) or 0.0
+        left = max(client.touched, backend.touched, client.moved, backend.moved, self.connected_at) + idle - now
+        if left <= 0:
+            # Blame whoever should have spoken: the side that has not finished, else the one that spoke last but one.
+            waits_for_client = backend.finished if half else backend.touched > client.touched
+            outcome = errors.CLIENT_IDLE if waits_for_client else errors.BACKEND_IDLE
+            self._time_out("half_closed" if half else "tunnel_idle", outcome)
+            return None
+        return min(due, left)
+
+    def _expire_ending(self, now: float) -> float | None:
+        alive = [side for side in (self.client, self.backend_side) if side is not None and side.unsent()]
+        stalled = all(now - side.moved > (self.timeouts.write_stall or 0.0) for side in alive)
+        if not alive or stalled:
+            self._over(self.outcome, reset=True)
+            return None
+        return _ENDING_STEP
+
+    def _time_out(self, timer: str, outcome: Outcome) -> None:
+        self.timer = timer
+        self._over(outcome, reset=self.phase == DATA)
+
+    # The end.
+
+    def kill(self, outcome: Outcome) -> None:
+        """End now, with a reset: nobody may take a cut stream for a whole one."""
+        if self.phase != OVER:
+            self._over(outcome, reset=True)
+
+    def broken(self, problem: BaseException) -> None:
+        """A fault of ours: this session ends, no other does."""
+        self.world.fault(problem)
+        self.kill(errors.INTERNAL)
+
+    def _give_back(self, now: float) -> None:
+        backend, pool = self.backend, self.pool
+        if backend is not None and pool is not None:
+            self.served_by = backend
+            self.backend = None
+            pool.give_back(backend, now)
+
+    def _over(self, outcome: Outcome, *, reset: bool = False) -> None:
+        """Close both sides, give everything back, write the record. Nothing happens to a session after this."""
+        if self.phase == OVER:
+            return
+        queued = self.phase == QUEUE
+        self.phase = OVER
+        self.outcome = outcome
+        world = self.world
+        world.wheel.discard(self)
+        for side in (self.client, self.backend_side):
+            if side is None:
+                continue
+            if reset:
+                side.abort()
+            else:
+                side.close()
+        now = world.clock()
+        if queued and self.pool is not None:
+            self.pool.leave(self)
+        self._retry_over()
+        self._give_back(now)
+        self.gate.left(self.admitted)
+        world.ended(self, now)

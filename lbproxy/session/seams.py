@@ -1,0 +1,141 @@
+"""What a session needs of the world, as small interfaces: `net/` and `service/` fill them, tests play them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from lbproxy.balancing.backend import Backend
+from lbproxy.balancing.pool import Pool
+from lbproxy.errors import Outcome
+from lbproxy.routing import Route
+
+if TYPE_CHECKING:
+    from lbproxy.session.relay import Relay
+
+
+class Side(Protocol):
+    """A session's view of one connection.
+
+    `bytes_in` counts what was read from it. `held` is what it was given and its kernel did not take yet; `dropped`
+    is what was held when it was closed. `finished` turns True with the peer's FIN. `touched` is the coarse time of
+    the last byte read from it, `moved` that of the last byte its kernel took while some were held.
+    """
+
+    bytes_in: int
+    dropped: int
+    finished: bool
+    touched: float
+    moved: float
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for this side's kernel to take them."""
+
+    def finish(self) -> None:
+        """Half-close once all that is held has been taken."""
+
+    def close(self) -> None:
+        """Close now; what is held is dropped. A second call changes nothing."""
+
+    def abort(self) -> None:
+        """Reset now; what is held is dropped. Nothing happens on a closed side."""
+
+    def stop_reading(self) -> None:
+        """Read no more from this side, whatever comes."""
+
+    def unsent(self) -> int:
+        """Bytes, held ones included, that the peer's machine has not acknowledged yet."""
+
+
+class ClientSide(Side, Protocol):
+    """The side that was accepted. Until it is joined it keeps what it reads, one buffer at the most."""
+
+    def start_reading(self) -> None:
+        """Begin to read."""
+
+    def take_kept(self) -> bytes:
+        """Hand over what was kept so far."""
+
+    def keep(self, data: bytes) -> None:
+        """Keep `data` in front of what comes."""
+
+    def join(self, backend: Side, preamble: bytes) -> None:
+        """Send `preamble` and what was kept to `backend`; from now on each side's bytes go to the other."""
+
+    def part(self) -> None:
+        """Undo `join` before any byte of the client went through it."""
+
+
+class Wheel(Protocol):
+    """The deadlines of all sessions; see lbproxy/net/wheel.py."""
+
+    def add(self, timed: Relay, delay: float, /) -> None:
+        """Ask `timed.expire` after `delay` seconds."""
+
+    def sooner(self, timed: Relay, delay: float, /) -> None:
+        """Make sure that `timed.expire` is asked within `delay` seconds."""
+
+    def discard(self, timed: Relay, /) -> None:
+        """Ask no more."""
+
+
+class Factory(Protocol):
+    """Finds a backend and connects to it; see lbproxy/net/backend.py."""
+
+    def connect(self, session: Relay, now: float) -> None:
+        """Choose a backend and dial it. The session hears `none_taken`, or `dialling` and what comes of it."""
+
+    def dial(self, session: Relay, now: float) -> None:
+        """Dial the backend that the session holds."""
+
+    def unreachable(self, backend: Backend) -> None:
+        """A try at this backend failed: where its name has several addresses, dial another one next."""
+
+
+class Gate(Protocol):
+    """The listener that a session came through."""
+
+    name: str
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions of this listener are under way."""
+
+    def find_route(self, client_ip: str, authority: str | None) -> Route | None:
+        """Which pool serves this client."""
+
+    def admit(self, client_ip: str) -> Outcome | None:
+        """Count this client in, or say why it may not come in."""
+
+    def left(self, client_ip: str | None) -> None:
+        """A session has ended; its client's address if it was admitted."""
+
+
+class World(Protocol):
+    """All that the sessions of one process share."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Monotonic seconds, exact."""
+
+    @property
+    def wheel(self) -> Wheel:
+        """The deadlines."""
+
+    @property
+    def factory(self) -> Factory:
+        """Who connects to backends."""
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools by name, as they are configured now."""
+
+    def new_id(self) -> str:
+        """A name for a session, unique for this instance."""
+
+    def ended(self, session: Relay, now: float) -> None:
+        """Count the end of a session and write its record."""
+
+    def fault(self, problem: BaseException) -> None:
+        """Log and count a fault of ours that ended one session."""
