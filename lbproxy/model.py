@@ -17,6 +17,7 @@ AdminState = Literal["ready", "drain", "maint"]
 PolicyName = Literal[
     "least-connections", "round-robin", "random", "p2c", "peak-ewma", "ketama", "maglev", "rendezvous", "first"
 ]
+LogLevel = Literal["debug", "info", "warn", "error"]
 Tlv = Literal["authority", "unique_id", "crc32c"]
 Unlimited = math.inf
 
@@ -186,7 +187,7 @@ class RecordSettings:
 class LogSettings:
     """The system log: least level that is written, and its form."""
 
-    level: Literal["debug", "info", "warn", "error"] = "info"
+    level: LogLevel = "info"
     format: Literal["text", "json"] = "text"
 
 

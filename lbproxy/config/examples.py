@@ -133,9 +133,9 @@ The policies:
 - `random`: by chance, by weight.
 - `p2c`: two by chance, of these the less busy one. For very many backends or several balancers side by side.
 - `peak-ewma`: the one whose connects have lately been quickest, with sessions under way counted in.
-- `ketama`, `maglev`, `rendezvous`: the same backend for the same client. `ketama` agrees with nginx and memcached
-  clients when `label = "address"`, `maglev` is the fastest for many backends, `rendezvous` moves the fewest clients
-  when weights change.
+- `ketama`, `maglev`, `rendezvous`: the same backend for the same client. `ketama` with `label = "address"` chooses
+  like nginx's `hash ... consistent`; `maglev` takes one step however many backends there are; `rendezvous` spreads
+  most evenly and takes a step for each backend.
 - `first`: in the order of the file, the next one only when those before are full or down.
 """,
 }

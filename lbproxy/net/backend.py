@@ -24,7 +24,9 @@ _UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EALREADY})
 class Balancer(Protocol):
     """Who owns the pools and knows where their backends are: the BalancerService."""
 
-    pools: Mapping[str, Pool]
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools by name."""
 
     def target(self, backend: Backend) -> tuple[int, Any] | None:
         """Socket family and address to dial now, None while its name has never been resolved."""

@@ -11,7 +11,8 @@ in place of the hierarchy: a deadline beyond one turn of the wheel is simply ask
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Protocol
 
 TICK = 0.1
@@ -94,6 +95,10 @@ class Wheel:
             return
         if delay is not None and timed.slot < 0:
             self.add(timed, 0.0 if math.isnan(delay) or delay < 0 else delay)
+
+    def __iter__(self) -> Iterator[Timed]:
+        """Everybody in the wheel."""
+        return chain.from_iterable(self._slots)
 
     def __len__(self) -> int:
         return sum(map(len, self._slots))

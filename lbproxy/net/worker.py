@@ -56,6 +56,10 @@ class Worker:
         for resume in self.when_room:
             resume()
 
+    def sessions(self) -> list[Relay]:
+        """All sessions under way."""
+        return [timed for timed in self.wheel if isinstance(timed, Relay)]
+
     def new_id(self) -> str:
         """See World."""
         return f"{self._id_prefix}{next(self._ids):08x}"

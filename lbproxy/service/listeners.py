@@ -36,9 +36,7 @@ class Listeners:
                 for address in listener.binds:
                     if address not in self._sockets:
                         user_timeout = _timeouts(configuration, listener).write_stall or 0.0
-                        self._sockets[address] = open_listening(
-                            address, listener.backlog, user_timeout, self._passed
-                        )
+                        self._sockets[address] = open_listening(address, listener.backlog, user_timeout, self._passed)
                         opened.append(address)
         except BindError:
             for address in opened:
@@ -79,9 +77,7 @@ class Listeners:
 
     def bound(self, name: str) -> list[str]:
         """The addresses that a listener really has, as text."""
-        return [
-            str(address) for address in self.by_name[name].settings.binds if address in self._sockets
-        ]
+        return [str(address) for address in self.by_name[name].settings.binds if address in self._sockets]
 
     def _close_sockets(self, address: Address) -> None:
         for sock in self._sockets.pop(address):

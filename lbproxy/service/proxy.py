@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from lbproxy import errors
 from lbproxy.config import Loaded, Problem
-from lbproxy.model import Configuration
+from lbproxy.model import Configuration, LogSettings
 from lbproxy.net.admission import Total
 from lbproxy.net.binding import BindError
 from lbproxy.net.polling import poller_for
@@ -28,7 +28,6 @@ from lbproxy.service.balancer import BalancerService
 from lbproxy.service.control import ControlService
 from lbproxy.service.counters import Counters, Stamps
 from lbproxy.service.listeners import Listeners
-from lbproxy.service.logs import LogObserver
 from lbproxy.service.notify import notify_systemd
 from lbproxy.service.records import RecordWriter
 from lbproxy.service.signals import Signals
@@ -50,12 +49,14 @@ class ProxyService(MultiService):
         configuration: Configuration,
         reactor: Any,
         load: Callable[[], Loaded] | None = None,
-        observer: LogObserver | None = None,
+        observe: Callable[[LogSettings | None], None] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] | None = None,
     ) -> None:
-        """`clock` is monotonic seconds, `chance` gives floats in [0, 1). Raises OSError when records have no place."""
+        """`observe` lets the log go by other settings, or (None) reopens its file. `clock` is monotonic seconds,
+        `chance` gives floats in [0, 1). Raises OSError when records have no place to go.
+        """
         super().__init__()
         self.setName("lbproxy")
         self.configuration = configuration
@@ -78,7 +79,7 @@ class ProxyService(MultiService):
         self.stopping = Stopping(reactor, self)
         self.signals = Signals(reactor, self.reload_and_log, self._stop_asked, self.reopen)
         self._load = load
-        self._observer = observer
+        self._observe = observe or _unobserved
         self._stamps = Stamps(clock)
         self._grace = True
 
@@ -98,9 +99,7 @@ class ProxyService(MultiService):
         self.listeners.apply(self.configuration, self.worker)
         self.reactor.callWhenRunning(self.signals.install)
         for name in self.listeners.by_name:
-            self.log.info(
-                "listener {name} accepts on {binds}", name=name, binds=", ".join(self.listeners.bound(name))
-            )
+            self.log.info("listener {name} accepts on {binds}", name=name, binds=", ".join(self.listeners.bound(name)))
         notify_systemd("READY=1")
 
     # Sessions.
@@ -156,8 +155,7 @@ class ProxyService(MultiService):
         self.balancer.configure(configuration.pools)
         self.listeners.apply(configuration, self.worker)
         self.control.configure(configuration.control)
-        if self._observer is not None:
-            self._observer.configure(configuration.log)
+        self._observe(configuration.log)
 
     def reload_and_log(self) -> None:
         """What SIGHUP does."""
@@ -173,8 +171,7 @@ class ProxyService(MultiService):
     def reopen(self) -> None:
         """What SIGUSR1 does: begin new files for records and log, after their rotation."""
         self.records.reopen()
-        if self._observer is not None:
-            self._observer.reopen()
+        self._observe(None)
         self.log.info("log files were opened again")
 
     def _sizes(self) -> dict[str, int]:
@@ -228,3 +225,7 @@ def _session_limit(configuration: Configuration) -> int:
         descriptors = 1 << 20
     # Where that would leave nearly nothing, a quarter is for clients: two descriptors each, and some to spare.
     return max((descriptors - _RESERVED_DESCRIPTORS) // 2, descriptors // 4)
+
+
+def _unobserved(_: LogSettings | None) -> None:
+    """Where there is no log of ours to go by."""

@@ -24,9 +24,7 @@ class StopAsked(Protocol):
 class Signals:
     """See the module."""
 
-    def __init__(
-        self, reactor: Any, reload: Callable[[], None], stop: StopAsked, reopen: Callable[[], None]
-    ) -> None:
+    def __init__(self, reactor: Any, reload: Callable[[], None], stop: StopAsked, reopen: Callable[[], None]) -> None:
         self._reactor = reactor
         self._stop = stop
         self._calls = {signal.SIGHUP: reload, signal.SIGUSR1: reopen}

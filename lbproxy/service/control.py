@@ -1,0 +1,223 @@
+"""The control socket: what runs now, as JSON over HTTP on a UNIX socket that only its owner may use.
+
+    GET   /healthz  /readyz            lives; ready (503 while stopping)
+    GET   /v1/status                   everything: instance, listeners, pools, counters
+    GET   /v1/pools  /v1/sessions      parts of it
+    PATCH /v1/pools/P/backends/B       {"state": "ready" | "drain" | "maint", "weight": 0..256}
+    POST  /v1/reload                   reads the configuration again; 422 with the problems when it is refused
+
+GET never changes anything. Try it: curl --unix-socket PATH http://localhost/v1/status
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Any
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from lbproxy import __version__
+from lbproxy.balancing.pool import Pool
+from lbproxy.model import ControlSettings
+from lbproxy.session.record import describe
+
+if TYPE_CHECKING:
+    from lbproxy.service.proxy import ProxyService
+
+_MODE = 0o600
+_MOST_BODY = 1024 * 1024
+_STATES = ("ready", "drain", "maint")
+
+
+class ControlService(Service):
+    """Listens on the control socket while the service runs."""
+
+    log = Logger()
+    name = "control"
+
+    def __init__(self, proxy: ProxyService, settings: ControlSettings) -> None:
+        self._proxy = proxy
+        self._settings = settings
+        self._port: Any = None
+
+    def startService(self) -> None:
+        """Open the socket, if one is configured."""
+        super().startService()
+        if self._settings.path is not None:
+            self._open(self._settings.path)
+
+    def stopService(self) -> None:
+        """Close it."""
+        super().stopService()
+        self._close()
+
+    def configure(self, settings: ControlSettings) -> None:
+        """Have another socket from now on."""
+        if settings == self._settings:
+            return
+        self._close()
+        self._settings = settings
+        if self.running and settings.path is not None:
+            self._open(settings.path)
+
+    def _open(self, path: str) -> None:
+        site = Site(_Root(self._proxy))
+        site.displayTracebacks = False
+        name = "\0" + path[1:] if path.startswith("@") else path
+        _remove_stale(path)
+        # The mask keeps others out from the first moment; the mode is for file systems that ignore it.
+        mask = os.umask(0o777 & ~_MODE)
+        try:
+            self._port = self._proxy.reactor.listenUNIX(name, site, mode=_MODE)
+        except Exception as problem:
+            # Traffic is worth more than being asked about it.
+            self.log.error("no control socket: {path}: {problem}", path=path, problem=problem)
+        finally:
+            os.umask(mask)
+
+    def _close(self) -> None:
+        if self._port is not None:
+            self._port.stopListening()
+            self._port = None
+
+
+def _remove_stale(path: str) -> None:
+    """Unlink a socket that a process left behind when it was killed; one that answers stays."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                if probe.connect_ex(path) != 0:
+                    os.unlink(path)
+
+
+class _Answer(Exception):
+    """Ends a request early with a status and a sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class _Root(Resource):
+    """Every path of the control socket."""
+
+    isLeaf = True
+
+    def __init__(self, proxy: ProxyService) -> None:
+        super().__init__()
+        self._proxy = proxy
+
+    def render(self, request: Request) -> bytes:
+        """See IResource."""
+        path = [part.decode("utf-8", "replace") for part in request.postpath or [] if part]
+        try:
+            status, answer = self._answer(request.method.decode("ascii", "replace"), path, request)
+        except _Answer as early:
+            status, answer = early.status, {"error": early.message}
+        request.setResponseCode(status)
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"cache-control", b"no-store")
+        return json.dumps(answer, default=str).encode() + b"\n"
+
+    def _answer(self, method: str, path: list[str], request: Request) -> tuple[int, Any]:
+        proxy = self._proxy
+        match method, path:
+            case (("GET" | "HEAD"), ["healthz"]):
+                return 200, {"status": "ok"}
+            case (("GET" | "HEAD"), ["readyz"]):
+                state = proxy.stopping.state
+                return (200 if state == "serving" else 503), {"status": state}
+            case (("GET" | "HEAD"), ["v1", "status"]):
+                return 200, status(proxy)
+            case (("GET" | "HEAD"), ["v1", "pools"]):
+                return 200, _pools(proxy)
+            case (("GET" | "HEAD"), ["v1", "sessions"]):
+                return 200, [describe(session, proxy.clock()) for session in proxy.worker.sessions()]
+            case "PATCH", ["v1", "pools", pool, "backends", backend]:
+                return self._change(pool, backend, _body(request))
+            case "POST", ["v1", "reload"]:
+                problems = proxy.reload()
+                failed = any(problem.severity == "error" for problem in problems)
+                return (422 if failed else 200), {"problems": [problem.as_dict() for problem in problems]}
+        raise _Answer(404, f"there is no {method} {'/' + '/'.join(path)} here")
+
+    def _change(self, pool_name: str, backend_id: str, wanted: dict[str, Any]) -> tuple[int, Any]:
+        pool = self._proxy.balancer.pools.get(pool_name)
+        backend = None if pool is None else pool.backends.get(backend_id)
+        if pool is None or backend is None:
+            raise _Answer(404, f"there is no backend {backend_id!r} in a pool {pool_name!r}")
+        state, weight = wanted.pop("state", None), wanted.pop("weight", None)
+        if wanted:
+            raise _Answer(422, f"unknown: {', '.join(sorted(wanted))}; state and weight can be changed")
+        if state is not None and state not in _STATES:
+            raise _Answer(422, f"state is {state!r}, it must be one of {', '.join(_STATES)}")
+        if weight is not None and (type(weight) is not int or not 0 <= weight <= 256):
+            raise _Answer(422, f"weight is {weight!r}, it must be a number from 0 to 256")
+        now = self._proxy.clock()
+        if state is not None:
+            pool.set_admin(backend, state, now)
+        if weight is not None:
+            pool.set_weight(backend, weight, now)
+        return 200, pool.status(now)
+
+
+def _body(request: Request) -> dict[str, Any]:
+    if request.getHeader("content-type") != "application/json":
+        raise _Answer(415, "send Content-Type: application/json")
+    raw = request.content.read(_MOST_BODY + 1) if request.content is not None else b""
+    if len(raw) > _MOST_BODY:
+        raise _Answer(413, "the body is larger than 1 MiB")
+    try:
+        body = json.loads(raw)
+    except ValueError as problem:
+        raise _Answer(400, f"the body is not JSON: {problem}") from problem
+    if not isinstance(body, dict):
+        raise _Answer(422, "the body must be a JSON object")
+    return body
+
+
+def _pools(proxy: ProxyService) -> list[dict[str, object]]:
+    now = proxy.clock()
+    return [pool.status(now) for pool in _sorted(proxy)]
+
+
+def _sorted(proxy: ProxyService) -> list[Pool]:
+    return [pool for _, pool in sorted(proxy.balancer.pools.items())]
+
+
+def status(proxy: ProxyService) -> dict[str, object]:
+    """Everything, as plain values."""
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "state": proxy.stopping.state,
+        "uptime_seconds": round(proxy.clock() - proxy.started, 3),
+        "file": proxy.configuration.file,
+        "reactor": type(proxy.reactor).__name__,
+        "sessions": proxy.total.sessions,
+        "max_sessions": proxy.total.limit,
+        "held_bytes": proxy.worker.budget.used,
+        "pipes_in_use": proxy.worker.pipes.in_use,
+        "records": {"written": proxy.records.written, "dropped": proxy.records.dropped},
+        "listeners": [
+            {
+                "name": listener.name,
+                "binds": proxy.listeners.bound(listener.name),
+                "sessions": listener.sessions,
+                "accepted": listener.admission.accepted,
+                "refused": dict(listener.admission.refused),
+                "paused": listener.paused_total,
+            }
+            for listener in proxy.listeners.by_name.values()
+        ],
+        "pools": _pools(proxy),
+        "counters": proxy.counters.as_dict(),
+    }
