@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import signal
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from bench.backends import pairs, start_answers, start_stream
-from bench.children import Children, Cores, StartFailed, raise_file_limit
+from bench.children import Children, Cores, StartFailed, find_program, raise_file_limit
 from bench.load import LoadFailed
 from bench.peers import PEERS, SESSIONS, LogSink, NotInstalled, Peer, Running, first_line, start_peer
 from bench.report import RowResult, as_json, heading_lines, row_lines
@@ -146,7 +145,7 @@ def versions(peers: Sequence[Peer]) -> dict[str, str]:
 
 def environment(bench: Bench, scale: Scale, peers: Sequence[Peer]) -> dict[str, str]:
     """What ran where, for the head of the report."""
-    wrk = shutil.which("wrk")
+    wrk = find_program("wrk")
     cores = bench.field.children.cores
     model = next(
         (
@@ -208,13 +207,13 @@ def main() -> None:
     """Run the benchmark."""
     families = list(dict.fromkeys(row.family for row in all_rows(Scale())))
     options = arguments(families, [peer.name for peer in PEERS])
-    scale = scaled(Scale.quick() if options.quick else Scale(), options.rounds)
+    file_limit = raise_file_limit(2 * SESSIONS + 1000)
+    scale = scaled(Scale.quick() if options.quick else Scale(), options.rounds, file_limit)
     wanted_rows = select(options.rows, families, "row")
     rows = [row for row in all_rows(scale) if row.family in wanted_rows]
     wanted_peers = select(options.peers, [peer.name for peer in PEERS], "peer")
     peers = [peer for peer in PEERS if peer.name in wanted_peers]
     signal.signal(signal.SIGTERM, end_politely)
-    file_limit = raise_file_limit(2 * SESSIONS + 1000)
     cores = Cores.divided()
     os.sched_setaffinity(0, cores.load)
     results: list[RowResult] = []
@@ -233,7 +232,7 @@ def main() -> None:
                 results.append(result)
                 print("\n".join(row_lines(result, as_markdown=options.markdown)), flush=True)
         except KeyboardInterrupt:
-            print("interrupted: the rows above are complete, the rest was not measured", file=sys.stderr)
+            sys.exit("interrupted: the rows above are complete, the rest was not measured")
         finally:
             if results:
                 path = save(as_json(around, results))

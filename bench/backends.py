@@ -4,11 +4,10 @@ Each peer has ports of its own, so that one peer's closed connections (TIME_WAIT
 a free local port.
 """
 
-import shutil
 import subprocess
 from pathlib import Path
 
-from bench.children import Children, free_ports
+from bench.children import Children, find_program, free_ports
 
 NGINX_ANSWERS = """\
 worker_processes 1;
@@ -36,7 +35,7 @@ http {{
 
 def start_answers(children: Children, ports: list[int], file_limit: int) -> tuple["subprocess.Popen[bytes]", str]:
     """Start the backend of small answers; return it with its name for the report."""
-    nginx = shutil.which("nginx")
+    nginx = find_program("nginx")
     if nginx is None:
         child = children.start_python("bench.serve", "answers", *map(str, ports))
         name = "Python epoll"

@@ -5,6 +5,8 @@ It does not know what the children do.
 
 import os
 import resource
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -47,6 +49,11 @@ class Cores:
         return f"pinned: the proxy on one core of its own, clients and backends on {len(self.load)} other(s)"
 
 
+def find_program(name: str) -> str | None:
+    """The path of an installed program; system directories are searched too, as a user's PATH may lack them."""
+    return shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that were free a moment ago. All are held until all are known, so they differ."""
     held = [socket.socket() for _ in range(count)]
@@ -84,6 +91,9 @@ class Children:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # An impatient second Ctrl-C must not leave children behind; ending them takes seconds at most.
+        for ending in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(ending, signal.SIG_IGN)
         self.end(*self._running)
 
     def start(

@@ -28,6 +28,9 @@ MAX_REQUESTS = 2_000_000
 MAX_CONNECTIONS = 100_000
 MAX_BULK_BYTES = 64 * 1024**3
 
+CLIENTS = 64
+"""Client addresses that kept connections come from."""
+
 SETTLE = 10.0
 """Seconds after which a connection that gives no answer is an error."""
 
@@ -38,9 +41,13 @@ class LoadFailed(Exception):
     """The proxy refused, closed or stayed silent."""
 
 
-def connect(port: int) -> socket.socket:
-    """A connection to the proxy. On loopback the handshake ends inside ``connect``, so blocking costs nothing."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=SETTLE)
+def connect(port: int, number: int = 0) -> socket.socket:
+    """A connection to the proxy. On loopback the handshake ends inside ``connect``, so blocking costs nothing.
+
+    Many connections come from many client addresses: a proxy may limit what one client holds when it is nearly full.
+    """
+    source = (f"127.0.1.{1 + number % CLIENTS}", 0)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=SETTLE, source_address=source)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
 
@@ -55,11 +62,11 @@ def read_answer(connection: socket.socket) -> None:
         data += chunk
 
 
-def open_connections(port: int, count: int) -> list[socket.socket]:
+def open_connections(port: int, count: int, first: int = 0) -> list[socket.socket]:
     """Connections on which one request was already answered: both directions are known to work."""
     connections = []
-    for _ in range(count):
-        connection = connect(port)
+    for number in range(first, first + count):
+        connection = connect(port, number)
         connection.sendall(REQUEST)
         read_answer(connection)
         connections.append(connection)
@@ -216,7 +223,7 @@ def hold(port: int) -> Result:
     """Open connections until as many are held as each line of standard input says; end with the input."""
     held: list[socket.socket] = []
     for line in sys.stdin:
-        held += open_connections(port, int(line) - len(held))
+        held += open_connections(port, int(line) - len(held), len(held))
         print(json.dumps({"held": len(held)}), flush=True)
     return {"held": len(held)}
 

@@ -94,7 +94,7 @@ class ArithmeticTests(SynchronousTestCase):
         assert ratio(3.0, 0.0) is None
 
     def test_targets(self) -> None:
-        """A target compares with a peer, the other way round, or with a plain number; a missing peer decides nothing."""
+        """A target compares with a peer, either way round, or with a number; a missing peer decides nothing."""
         medians = {"lbproxy": {"cpu": 11.0}, "haproxy": {"cpu": 10.0}, "portforward": {"cpu": 33.0}}
         against = Target("cpu", "at most", 1.05)
         assert against.actual(medians) == 1.1
@@ -191,8 +191,12 @@ class PlanTests(SynchronousTestCase):
 
     def test_rounds(self) -> None:
         """The number of rounds can be chosen for each scale."""
-        assert scaled(Scale.quick(), 5).rounds == 5
-        assert scaled(Scale(), None) == Scale()
+        assert scaled(Scale.quick(), 5, 40_000).rounds == 5
+        assert scaled(Scale(), None, 40_000) == Scale()
+
+    def test_few_files(self) -> None:
+        """Where few files may be open, fewer connections are held."""
+        assert scaled(Scale(), None, 4096).held == (1000, 1548)
 
     def test_free_ports(self) -> None:
         """Ports found together differ."""

@@ -19,21 +19,29 @@ _MOST_COMPARED = 300
 
 def check_routes(configuration: Configuration, notes: Notes) -> None:
     """Note the errors."""
-    known = [listener.name for listener in configuration.listeners]
-    # A listener that could not be read may be the one that is named.
-    all_known = not notes.places.is_spoiled(("listener",))
+    known = _listener_names(configuration, notes)
     first: dict[str, int] = {}
     for index, route in enumerate(configuration.routes):
         path: Path = ("route", index)
         if complaint := unknown_pool(route.pool, notes):
             notes.error((*path, "pool"), complaint)
         for number, name in enumerate(route.listeners):
-            if name not in known and all_known:
+            if known is not None and name not in known:
                 meant = did_you_mean(name, known) or (f"; there are {', '.join(known[:20])}" if known else "")
                 notes.error((*path, "listener", number), f"there is no listener {show(name)}{meant}")
         if route.name and first.setdefault(route.name, index) != index:
             line = configuration.routes[first[route.name]].line
             notes.error((*path, "name"), f"is {show(route.name)}, like the route in line {line}")
+
+
+def _listener_names(configuration: Configuration, notes: Notes) -> list[str] | None:
+    """The names of all listeners; None when one could not be read that may have any name."""
+    if not notes.places.is_spoiled(("listener",)):
+        return [listener.name for listener in configuration.listeners]
+    tables = notes.places.raw.get("listener")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) and "name" in table for table in tables):
+        return None
+    return [str(table["name"]) for table in tables]
 
 
 def warn_about_routes(configuration: Configuration, notes: Notes) -> None:

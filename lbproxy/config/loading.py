@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from lbproxy.config.building import build
 from lbproxy.config.checks import check_all
 from lbproxy.config.lines import line_index
-from lbproxy.config.places import Path, Places
+from lbproxy.config.places import Places
 from lbproxy.config.problems import MOST_PROBLEMS, Loaded, Notes, Problem
 from lbproxy.config.schema import FileTable
 from lbproxy.config.sentences import meant_key, sentence
@@ -80,7 +80,6 @@ def examine(raw: Mapping[str, Any], places: Places, file: str | None, resolve: R
 def _tables(raw: Mapping[str, Any], places: Places, notes: Notes) -> FileTable | None:
     """The tables of what can be read, after noting what cannot; None when nothing can."""
     cut: Mapping[str, Any] = raw
-    spoiled: set[Path] = set()
     # The first round finds all that is wrong. Later ones only meet the gaps it cut (an array that is empty now, a
     # table without its required key) and widen them; the loop is bounded rather than trusted.
     for _ in range(8):
@@ -90,15 +89,14 @@ def _tables(raw: Mapping[str, Any], places: Places, notes: Notes) -> FileTable |
             errors = problem.errors(include_url=False)
         # A misspelt key counts as the key that was meant: nobody needs to hear that it is missing as well.
         meant = (places.original(key) for error in errors[:MOST_PROBLEMS] if (key := meant_key(error)))
-        spoiled.update([key for key in meant if not places.is_written(key)])
-        places.spoiled.update(spoiled)
+        places.spoil([key for key in meant if not places.is_written(key)])
         for error in errors[: MOST_PROBLEMS + 1]:
             if error["type"] == "extra_forbidden" or not places.is_spoiled(error["loc"]):
                 notes.error(error["loc"], sentence(error))
         # Without a required key its table is no use; else only the value itself is dropped.
         useless = (error["loc"][:-1] if error["type"] == "missing" else error["loc"] for error in errors)
-        spoiled.update([places.original(loc) for loc in useless])
-        cut = places.without(spoiled)
+        places.spoil([places.original(loc) for loc in useless])
+        cut = places.cut()
     return None
 
 

@@ -19,12 +19,13 @@ _BARE = re.compile(r"[A-Za-z0-9_-]{1,60}")
 class Places:
     """The way from a path in the cut copy to a line and a key of the text.
 
-    `raw` is the file as tomllib read it, `lines` its index, `spoiled` the paths in `raw` that could not be read.
+    `raw` is the file as tomllib read it, `lines` its index. Paths in `raw` that could not be read are *spoiled*.
     """
 
     def __init__(self, raw: Mapping[str, Any], lines: Mapping[Path, int]) -> None:
         self.raw = raw
-        self.spoiled: set[Path] = set()
+        self._spoiled: set[Path] = set()
+        self._around_spoiled: set[Path] = set()
         self._lines = lines
         self._kept: dict[Path, list[int]] = {}
 
@@ -41,15 +42,19 @@ class Places:
         """The full key as a person writes it: `pool.web.backends[0].weight`."""
         return written(self.original(path))
 
+    def spoil(self, originals: Collection[Path]) -> None:
+        """These paths of the text could not be read."""
+        self._spoiled.update(originals)
+        self._around_spoiled.update(bad[:n] for bad in originals for n in range(1, len(bad)))
+
     def is_spoiled(self, path: Path) -> bool:
         """Whether this value, something in it or something around it could not be read."""
-        original = self.original(path)
-        return any(original[: len(bad)] == bad[: len(original)] for bad in self.spoiled)
+        return self.is_gone(path) or self.original(path) in self._around_spoiled
 
     def is_gone(self, path: Path) -> bool:
         """Whether this value as a whole could not be read, itself or with something around it."""
         original = self.original(path)
-        return any(original[: len(bad)] == bad for bad in self.spoiled)
+        return any(original[:n] in self._spoiled for n in range(1, len(original) + 1))
 
     def is_written(self, path: Path) -> bool:
         """Whether the text has a value at this path of its own."""
@@ -78,27 +83,26 @@ class Places:
                 break
         return result
 
-    def without(self, spoiled: Collection[Path]) -> dict[str, Any]:
-        """The file without these paths (paths of the text), which count as spoiled from now on."""
-        self.spoiled.update(spoiled)
+    def cut(self) -> dict[str, Any]:
+        """The file without what is spoiled. From now on paths are taken to be paths in this copy."""
         self._kept.clear()
-        cut = self._cut(self.raw, (), (), {bad[:n] for bad in self.spoiled for n in range(1, len(bad))})
-        assert isinstance(cut, dict)
-        return cut
+        copy = self._cut(self.raw, (), ())
+        assert isinstance(copy, dict)
+        return copy
 
-    def _cut(self, node: Any, original: Path, path: Path, touched: set[Path]) -> Any:
-        if original and original not in touched:
+    def _cut(self, node: Any, original: Path, path: Path) -> Any:
+        if original and original not in self._around_spoiled:
             return node
         if isinstance(node, dict):
             return {
-                key: self._cut(value, (*original, key), (*path, key), touched)
+                key: self._cut(value, (*original, key), (*path, key))
                 for key, value in node.items()
-                if (*original, key) not in self.spoiled
+                if (*original, key) not in self._spoiled
             }
         if isinstance(node, list):
-            kept = [index for index in range(len(node)) if (*original, index) not in self.spoiled]
+            kept = [index for index in range(len(node)) if (*original, index) not in self._spoiled]
             self._kept[path] = kept
-            return [self._cut(node[old], (*original, old), (*path, new), touched) for new, old in enumerate(kept)]
+            return [self._cut(node[old], (*original, old), (*path, new)) for new, old in enumerate(kept)]
         return node
 
 

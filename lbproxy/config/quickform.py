@@ -28,6 +28,11 @@ def quick(listens: Sequence[str], backends: Sequence[str], policy: str | None) -
     """
     problems: list[Problem] = []
     binds: list[str] = []
+    for option, words in (("--listen", listens), ("--backend", backends), ("--policy", [policy or ""])):
+        problems += [Problem(None, 0, option, f"{ascii(word)} is not UTF-8") for word in words if not _is_utf8(word)]
+    if problems:
+        # Nothing further on could even repeat them.
+        return Loaded(None, tuple(problems))
     for word in listens:
         bind, complaint = _bind(word)
         if complaint:
@@ -69,3 +74,12 @@ def _bind(word: str) -> tuple[str, str]:
 
 def _without_scheme(word: str) -> str:
     return word.removeprefix("tcp://").removesuffix("/") if word.startswith("tcp://") else word
+
+
+def _is_utf8(word: str) -> bool:
+    """Whether the shell's bytes were text; Python hands others on as lone surrogates."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

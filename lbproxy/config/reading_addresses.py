@@ -123,7 +123,7 @@ class UnixPath(_Text):
             refuse(f"is {show(value)}, it must be {self.words()}")
         path = value.removeprefix("unix:")
         if path.startswith("@"):
-            refuse(f"is {show(value)}; an abstract socket has no file mode to protect it, {self.words()} has")
+            refuse(f"is {show(value)}; an abstract socket has no file mode to protect it, write an absolute path")
         try:
             return parse_address(f"unix:{path}").host
         except AddressError as problem:

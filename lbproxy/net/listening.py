@@ -199,7 +199,7 @@ class Port:
         admission.entered()
         worker = listener.worker
         local = self._local or _endpoint(sock.getsockname())
-        session = Relay(worker, listener, peer, local, worker.clock())
+        session = Relay(worker, listener, peer, local, worker.session_time())
         session.begin(RelaySide(worker, sock, session), self._listener.header_timeout if senders is not None else None)
 
     def doWrite(self) -> None:

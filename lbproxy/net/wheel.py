@@ -102,3 +102,6 @@ class Wheel:
 
     def __len__(self) -> int:
         return sum(map(len, self._slots))
+
+    def __bool__(self) -> bool:
+        return any(self._slots)

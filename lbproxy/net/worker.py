@@ -7,6 +7,7 @@ and the factory of backend sides. It owns no listener and no pool.
 from __future__ import annotations
 
 import itertools
+import resource
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,12 @@ from lbproxy.net.splicing import Pipes
 from lbproxy.net.transport import Budget
 from lbproxy.net.wheel import Timed, Wheel
 from lbproxy.session.relay import Relay
+
+
+def descriptor_limit() -> int:
+    """How many file descriptors this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
 
 
 class Worker:
@@ -39,7 +46,7 @@ class Worker:
         self.clock = clock
         self.poller = poller_for(reactor)
         self.budget = Budget(buffers)
-        self.pipes = Pipes()
+        self.pipes = Pipes(descriptor_limit() // 16)
         self.wheel = Wheel(clock(), self._expiry_broken)
         self.factory = ProxyClientFactory(balancer, self)
         self.pools: Mapping[str, Pool] = balancer.pools
@@ -49,6 +56,7 @@ class Worker:
         self._id_prefix = secrets.token_hex(5)
         self._ids = itertools.count()
         self._ticking: Any = None
+        self._running = False
         self.when_room: list[Callable[[], None]] = []
 
     def room_again(self) -> None:
@@ -66,18 +74,33 @@ class Worker:
 
     def start(self) -> None:
         """Begin to turn the wheel."""
-        self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
+        self._running = True
+        self.wake()
 
     def stop(self) -> None:
         """Stop the wheel and close what is pooled."""
-        if self._ticking is not None and self._ticking.active():
+        self._running = False
+        if self._ticking is not None:
             self._ticking.cancel()
-        self._ticking = None
+            self._ticking = None
         self.pipes.close()
 
+    def session_time(self) -> float:
+        """The time at which a new session begins. The wheel sleeps while there are none, and wakes here."""
+        self.wheel.now = now = self.clock()
+        if self._ticking is None:
+            self.wake()
+        return now
+
+    def wake(self) -> None:
+        """Turn the wheel until it is empty."""
+        if self._running and self._ticking is None:
+            self.wheel.advance(self.clock())
+            self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
+
     def _tick(self) -> None:
-        self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
         self.wheel.advance(self.clock())
+        self._ticking = self.reactor.callLater(self.wheel.tick, self._tick) if self.wheel else None
 
     def _expiry_broken(self, timed: Timed, problem: Exception) -> None:
         if isinstance(timed, Relay):

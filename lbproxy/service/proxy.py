@@ -7,7 +7,6 @@ own module.
 from __future__ import annotations
 
 import random
-import resource
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ from lbproxy.model import Configuration, LogSettings
 from lbproxy.net.admission import Total
 from lbproxy.net.binding import BindError
 from lbproxy.net.polling import poller_for
-from lbproxy.net.worker import Worker
+from lbproxy.net.worker import Worker, descriptor_limit
 from lbproxy.service.balancer import BalancerService
 from lbproxy.service.control import ControlService
 from lbproxy.service.counters import Counters, Stamps
@@ -220,9 +219,7 @@ def _session_limit(configuration: Configuration) -> int:
     """How many sessions the process may have: as configured, else what its descriptors allow."""
     if configuration.limits.max_connections is not None:
         return configuration.limits.max_connections
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors == resource.RLIM_INFINITY:
-        descriptors = 1 << 20
+    descriptors = descriptor_limit()
     # Where that would leave nearly nothing, a quarter is for clients: two descriptors each, and some to spare.
     return max((descriptors - _RESERVED_DESCRIPTORS) // 2, descriptors // 4)
 

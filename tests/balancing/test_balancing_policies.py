@@ -11,6 +11,7 @@ import pytest
 from balancing_doubles import go_down, make_pool, make_settings, picks, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.policies import POLICIES
 from lbproxy.balancing.policies.first import First

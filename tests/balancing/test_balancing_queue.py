@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from balancing_doubles import Session, come_up, go_down, make_pool, take
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lbproxy.balancing.pool import Pool
 from lbproxy.balancing.queue import Queue
-from lbproxy.errors import DNS, NO_BACKEND, QUEUE_FULL, SHED
+from lbproxy.errors import DNS, NO_BACKEND, QUEUE_FULL, SHED, Outcome
+
+Log = list[str]
 
 
-def busy_pool(names: str = "a", **rest: object) -> Pool:
+def busy_pool(names: str = "a", **rest: Any) -> Pool:
     """A pool of one slot per backend, all taken."""
     pool = make_pool(names, **{"max_active": 1, **rest})
     while pool.take(0.0) is not None:
@@ -21,7 +26,7 @@ def busy_pool(names: str = "a", **rest: object) -> Pool:
 
 class TestOrder:
     def test_first_in_first_out(self) -> None:
-        pool, log = busy_pool(), []
+        pool, log = busy_pool(), Log()
         for name in "1234":
             assert pool.enqueue(Session(name, log=log), 0.0) is None
         assert pool.queued == 4
@@ -31,7 +36,7 @@ class TestOrder:
         assert (pool.queued, pool.active) == (1, 1)
 
     def test_the_class_goes_before_the_time(self) -> None:
-        pool, log = busy_pool(), []
+        pool, log = busy_pool(), Log()
         for name, priority in [("n1", 5), ("low", 9), ("n2", 5), ("high", 0), ("odd", 99), ("odder", -3)]:
             pool.enqueue(Session(name, priority=priority, log=log), 0.0)
         for _ in range(6):
@@ -39,7 +44,7 @@ class TestOrder:
         assert log == ["high=a", "odder=a", "n1=a", "n2=a", "low=a", "odd=a"]
 
     def test_a_slot_goes_to_the_first_that_may_use_it(self) -> None:
-        pool, log = busy_pool("a b"), []
+        pool, log = busy_pool("a b"), Log()
         a, b = pool.backends.values()
         pool.enqueue(Session("not a", tried=[a], log=log), 0.0)
         pool.enqueue(Session("any", log=log), 0.0)
@@ -48,7 +53,7 @@ class TestOrder:
         assert log == ["any=a", "not a=b"]
 
     def test_who_leaves_is_forgotten_at_once(self) -> None:
-        pool, log = busy_pool(), []
+        pool, log = busy_pool(), Log()
         gone, stays = Session("gone", log=log), Session("stays", log=log)
         pool.enqueue(gone, 0.0)
         pool.enqueue(stays, 0.0)
@@ -71,7 +76,7 @@ class TestOrder:
 
     @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=40))
     def test_the_order_is_by_class_then_time_whoever_leaves(self, arrivals: list[tuple[int, int]]) -> None:
-        queue, expected = Queue(codel=False), []
+        queue, expected = Queue(codel=False), list[tuple[int, int]]()
         for place, (priority, action) in enumerate(arrivals):
             session = Session(str(place), priority=priority)
             queue.add(session, 0.0)
@@ -188,9 +193,9 @@ class TestStates:
 
 
 class TestShedding:
-    def crowd(self, shed: str = "codel") -> tuple[Pool, list[str]]:
+    def crowd(self, shed: str = "codel") -> tuple[Pool, Log]:
         """At 10.00 to 10.48 a session joins every 40 ms, and nothing is given back."""
-        pool, log = busy_pool(shed=shed), []
+        pool, log = busy_pool(shed=shed), Log()
         for n in range(13):
             pool.enqueue(Session(str(n), log=log), 10.0 + n * 0.04)
         return pool, log
@@ -210,10 +215,10 @@ class TestShedding:
 
     def test_and_serves_the_newest_first(self) -> None:
         pool, log = self.crowd()
-        pool.enqueue(Session("13", log=log), 10.5)
-        pool.give_back(pool.backends["a"], 10.5)
+        pool.enqueue(Session("13", log=log), 10.51)
+        pool.give_back(pool.backends["a"], 10.51)
         assert log == [*(f"{n}!shed" for n in range(11)), "13=a"]
-        pool.give_back(pool.backends["a"], 10.5)
+        pool.give_back(pool.backends["a"], 10.51)
         assert log[-1] == "12=a"
 
     def test_until_it_has_been_empty_once(self) -> None:
@@ -251,7 +256,7 @@ class TestShedding:
 
 class TestReentrancy:
     def test_a_thousand_that_give_back_at_once_do_not_nest(self) -> None:
-        pool, log = busy_pool(), []
+        pool, log = busy_pool(), Log()
 
         def back(session: Session) -> None:
             assert session.backend is not None
@@ -264,9 +269,9 @@ class TestReentrancy:
         assert pool.active == 0
 
     def test_a_thousand_that_are_shed_and_come_again_do_not_nest(self) -> None:
-        pool, again = busy_pool(shed="codel"), []
+        pool, again = busy_pool(shed="codel"), list[Outcome | None]()
 
-        def rejoin(session: Session) -> None:
+        def rejoin(_: Session) -> None:
             again.append(pool.enqueue(Session(), 1.0))
 
         for _ in range(1000):
@@ -276,7 +281,7 @@ class TestReentrancy:
         assert pool.queued == 1000
 
     def test_one_that_takes_again_does_not_jump_the_queue(self) -> None:
-        pool, log = busy_pool(), []
+        pool, log = busy_pool(), Log()
         taken = []
 
         def jump(session: Session) -> None:
@@ -311,7 +316,7 @@ class TestReentrancy:
         b = pool.backends["b"]
         second = Session()
 
-        def revive(session: Session) -> None:
+        def revive(_: Session) -> None:
             pool.set_admin(b, "ready", 0.0)
             pool.give_back(b, 0.0)
 
@@ -325,7 +330,7 @@ class TestReentrancy:
         pool, calm = make_pool("a b", max_active=1), Session()
         a, b = take(pool), take(pool)
 
-        def stumble(session: Session) -> None:
+        def stumble(_: Session) -> None:
             raise RuntimeError("no luck")
 
         pool.enqueue(Session(then=stumble, tried=[b]), 0.0)

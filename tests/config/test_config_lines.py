@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from collections.abc import Iterator
 from typing import Any
@@ -148,7 +149,7 @@ class Writer:
         return pairs + tables
 
     def end(self) -> str:
-        return self.choose("\n", " # ] } \"\n", "\n\n", "\n# '''\n")
+        return self.choose("\n", ' # ] } "\n', "\n\n", "\n# '''\n")
 
     def value(self, value: Any) -> str:
         if isinstance(value, list):
@@ -209,10 +210,14 @@ def test_the_index_agrees_with_tomllib(tree: dict[str, Any], data: st.DataObject
         element = isinstance(path[-1], int)
         assert number in lines[index[path] - 1] or not element, (path, value)
         if not element:
-            assert str(path[-1]).replace('"', '\\"') in lines[index[path] - 1] or f"'{path[-1]}'" in lines[index[path] - 1]
+            assert (
+                str(path[-1]).replace('"', '\\"') in lines[index[path] - 1] or f"'{path[-1]}'" in lines[index[path] - 1]
+            )
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet="ab.=[]{}\"'#,\n\\ 1", max_size=60))
 def test_text_that_is_no_toml_comes_to_an_end(text: str) -> None:
-    line_index(text)
+    # Never given to it; but should the scanner ever misread valid TOML, it must not go round for ever.
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        line_index(text)
