@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 
 from lbproxy.addresses import Address
-from lbproxy.config.places import Path
+from lbproxy.config.places import Path, written
 from lbproxy.config.problems import Notes
 from lbproxy.config.schema import FileTable
 from lbproxy.config.units import did_you_mean, show
@@ -46,8 +46,14 @@ def unknown_pool(name: str, notes: Notes) -> str | None:
         return None
     known = list(pools)
     if not known:
-        return f"there is no pool {show(name)}; describe it under [pool.{name}]"
-    return f"there is no pool {show(name)}{did_you_mean(name, known) or '; there are ' + ', '.join(known[:20])}"
+        return f"there is no pool {show(name)}; describe it under [{written(('pool', name))}]"
+    return f"there is no pool {show(name)}{suggestion(name, known)}"
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """What to write instead of a name that nothing has."""
+    others = ", ".join(written((other,)) for other in known[:20])
+    return did_you_mean(name, known) or (f"; there are {others}" if known else "")
 
 
 def binds_of(configuration: Configuration) -> Iterator[tuple[int, int, ListenerSettings, Address]]:

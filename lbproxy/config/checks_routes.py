@@ -7,10 +7,10 @@ Owns the question which of two routes takes all that the other would. Refuses to
 from __future__ import annotations
 
 from lbproxy.addresses import NetworkSet, parse_network
-from lbproxy.config.checks_listeners import unknown_pool
+from lbproxy.config.checks_listeners import suggestion, unknown_pool
 from lbproxy.config.places import Path
 from lbproxy.config.problems import Notes
-from lbproxy.config.units import did_you_mean, show
+from lbproxy.config.units import show
 from lbproxy.model import Configuration, RouteSettings
 
 # The comparison looks at pairs. Files with more routes are made by programs, which do not read warnings.
@@ -27,8 +27,7 @@ def check_routes(configuration: Configuration, notes: Notes) -> None:
             notes.error((*path, "pool"), complaint)
         for number, name in enumerate(route.listeners):
             if known is not None and name not in known:
-                meant = did_you_mean(name, known) or (f"; there are {', '.join(known[:20])}" if known else "")
-                notes.error((*path, "listener", number), f"there is no listener {show(name)}{meant}")
+                notes.error((*path, "listener", number), f"there is no listener {show(name)}{suggestion(name, known)}")
         if route.name and first.setdefault(route.name, index) != index:
             line = configuration.routes[first[route.name]].line
             notes.error((*path, "name"), f"is {show(route.name)}, like the route in line {line}")

@@ -130,7 +130,7 @@ class _Scanner:
             self._mark(element, self._here())
             self._value(element)
             index += 1
-            self._comma()
+            self._comma("]")
 
     def _inline_table(self, path: Path) -> None:
         self.at += 1
@@ -139,11 +139,12 @@ class _Scanner:
             if self._closed("}"):
                 return
             self._pair(path)
-            self._comma()
+            self._comma("}")
 
-    def _comma(self) -> None:
+    def _comma(self, closing: str) -> None:
         self._skip(_BLANK)
-        if self.text.startswith(",", self.at):
+        # What does not close is a comma. Were it ever something else, the scanner still has to move on.
+        if not self.text.startswith(closing, self.at):
             self.at += 1
 
     def _closed(self, bracket: str) -> bool:

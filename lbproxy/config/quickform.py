@@ -29,7 +29,7 @@ def quick(listens: Sequence[str], backends: Sequence[str], policy: str | None) -
     problems: list[Problem] = []
     binds: list[str] = []
     for option, words in (("--listen", listens), ("--backend", backends), ("--policy", [policy or ""])):
-        problems += [Problem(None, 0, option, f"{ascii(word)} is not UTF-8") for word in words if not _is_utf8(word)]
+        problems += [Problem(None, 0, option, f"{word!a} is not UTF-8") for word in words if not _is_utf8(word)]
     if problems:
         # Nothing further on could even repeat them.
         return Loaded(None, tuple(problems))

@@ -28,7 +28,7 @@ _BACKEND_WORDS = '"10.0.0.1:80", "[2001:db8::1]:80", "app.example:80" or "unix:/
 
 
 def _read_address(value: object, words: str) -> Address:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _is_word(value):
         refuse(f"is {show(value)}, it must be an address such as {words}")
     if len(value) > _LONGEST:
         refuse(f"has {len(value)} characters, it must be an address such as {words}")
@@ -38,6 +38,11 @@ def _read_address(value: object, words: str) -> Address:
         return parse_address(value)
     except AddressError as problem:
         refuse(str(problem))
+
+
+def _is_word(text: str) -> bool:
+    """Whether text can be repeated in a sentence: the messages of addresses.py do so."""
+    return text != "" and text.isprintable() and " " not in text
 
 
 class _Text(Reading):
@@ -83,7 +88,7 @@ class Network(_Text):
     """A network or a single address, kept as written."""
 
     def read(self, value: object) -> str:
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not _is_word(value):
             refuse(f"is {show(value)}, it must be {self.words()}")
         if len(value) > _LONGEST:
             refuse(f"has {len(value)} characters, it must be {self.words()}")
@@ -121,6 +126,8 @@ class UnixPath(_Text):
     def read(self, value: object) -> str:
         if not isinstance(value, str) or not value.removeprefix("unix:").startswith(("/", "@")):
             refuse(f"is {show(value)}, it must be {self.words()}")
+        if len(value) > _LONGEST:
+            refuse(f"has {len(value)} characters, it must be {self.words()}")
         path = value.removeprefix("unix:")
         if path.startswith("@"):
             refuse(f"is {show(value)}; an abstract socket has no file mode to protect it, write an absolute path")

@@ -58,8 +58,7 @@ def markdown() -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file."""
-    made = FileTable.model_json_schema()
-    _drop(made, "default", None)
+    made = _without_null(FileTable.model_json_schema())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "lbproxy configuration"}
 
 
@@ -164,16 +163,13 @@ def _default(path: str, name: str, field: FieldInfo) -> str:
     return f"`{json.dumps(value)}`"
 
 
-def _drop(node: Any, key: str, value: object) -> None:
-    """Take away every `key: value`: TOML has no null to default to."""
-    if isinstance(node, dict):
-        if key in node and node[key] is value:
-            del node[key]
-        for inner in node.values():
-            _drop(inner, key, value)
-    elif isinstance(node, list):
-        for inner in node:
-            _drop(inner, key, value)
+def _without_null(node: Any) -> Any:
+    """The same without the null that stands for an absent key: TOML has none to write or to default to."""
+    if isinstance(node, list):
+        return [_without_null(inner) for inner in node if inner != {"type": "null"}]
+    if not isinstance(node, dict):
+        return node
+    return {key: _without_null(inner) for key, inner in node.items() if inner is not None}
 
 
 def main(arguments: list[str]) -> None:

@@ -96,4 +96,4 @@ def closest(word: str, known: Sequence[str]) -> str | None:
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`; did you mean "x"?` when one of the known words is close, else nothing."""
     meant = closest(word, known)
-    return f'; did you mean "{meant}"?' if meant else ""
+    return f"; did you mean {show(meant)}?" if meant else ""

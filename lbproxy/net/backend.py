@@ -59,11 +59,11 @@ class ProxyClientFactory:
         """See Factory in session/seams.py."""
         backend = session.backend
         assert backend is not None
+        session.try_begins(now)
         target = self._balancer.target(backend)
         if target is None:
             session.dial_failed(TryError.DNS)
             return
-        session.try_began = now
         try:
             sock, code = open_connection(*target, session.timeouts.write_stall or 0.0)
         except OSError as problem:
@@ -74,7 +74,7 @@ class ProxyClientFactory:
             session.dial_failed(connect_error(code))
             return
         side = BackendSide(self._shared, sock, session, target[1])
-        session.dialling(side, now)
+        session.dialling(side)
         side.watch(WRITE)
 
     def unreachable(self, backend: Backend) -> None:

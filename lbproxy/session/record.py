@@ -87,7 +87,7 @@ def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayR
         session.rule,
         0 if client is None else client.bytes_in,
         0 if side is None or client is None else side.bytes_in - client.dropped,
-        _ms(session.queue_seconds) if session.first_try_at >= 0 else -1,
+        _ms(session.queue_seconds) if route is not None else -1,
         _ms(connected - began) if connected >= 0 else -1,
         _ms(session.first_byte_at - connected) if session.first_byte_at >= 0 else -1,
         _ms(now - session.started),

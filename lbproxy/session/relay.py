@@ -48,7 +48,8 @@ class Relay:
     """One client's TCP session. Times are monotonic seconds; -1.0 where a phase was never reached.
 
     `peer` is the socket's address, `source` the client's (the same unless a PROXY header told otherwise),
-    `local` the address that was connected to; ports are 0 and hosts "" for UNIX sockets.
+    `local` the address that was connected to; ports are 0 and hosts "" for UNIX sockets. `closing_at` is when the
+    first FIN or the reset came.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Relay:
         "backend",
         "backend_side",
         "client",
+        "closing_at",
         "connected_at",
         "first_byte_at",
         "first_try_at",
@@ -115,7 +117,7 @@ class Relay:
         self.header: ProxyHeader | None = None
         self.queued_at = -1.0
         self.queue_seconds = 0.0
-        self.first_try_at = self.try_began = self.connected_at = self.first_byte_at = -1.0
+        self.first_try_at = self.try_began = self.connected_at = self.first_byte_at = self.closing_at = -1.0
 
     @property
     def key(self) -> bytes | None:
@@ -189,8 +191,7 @@ class Relay:
         if header is None:
             client.start_reading()
         self.world.wheel.sooner(self, timeouts.connect or 0.0)
-        self.first_try_at = now = self.world.clock()
-        self.world.factory.connect(self, now)
+        self.world.factory.connect(self, self.world.clock())
 
     # Finding a backend.
 
@@ -204,23 +205,31 @@ class Relay:
                 self.queued_at = now
                 self.world.wheel.sooner(self, self.timeouts.queue or 0.0)
                 return
-        self._over(self.tries[-1].error.outcome if self.tries and self.tries[-1].error else refusal)
+        self._over(self._last_error(refusal))
 
     def granted(self, backend: Backend, now: float) -> None:
         """See Waiter: the queue found a place."""
         self.queue_seconds += now - self.queued_at
         self.backend = backend
+        self.phase = CONNECT
+        if self.tries and not self._may_try_again(now):
+            self._over(self._last_error(errors.QUEUE_TIMEOUT))
+            return
         self.world.factory.dial(self, now)
 
     def dropped(self, outcome: Outcome, now: float) -> None:
         """See Waiter: the queue gave up on this session."""
-        self.queue_seconds += now - self.queued_at
         self._over(outcome)
 
-    def dialling(self, side: Side, now: float) -> None:
-        """The held backend is being dialled."""
+    def try_begins(self, now: float) -> None:
+        """The held backend is dialled now."""
         self.phase = CONNECT
         self.try_began = now
+        if self.first_try_at < 0:
+            self.first_try_at = now
+
+    def dialling(self, side: Side) -> None:
+        """The try is under way; `connected` or `dial_failed` follows."""
         self.backend_side = side
         if self.slot < 0 or self.tries is not None or self.queued_at >= 0:
             self.world.wheel.sooner(self, self.timeouts.connect or 0.0)
@@ -245,30 +254,41 @@ class Relay:
         pool, backend, now = self.pool, self.backend, self.world.clock()
         assert pool is not None
         assert backend is not None
-        began = self.try_began if self.try_began >= 0 else now
+        began = self.try_began
         if self.tries is None:
             self.tries = []
+        elif self.tries and self.tries[-1].error is None:
+            self.tries.pop()  # that try had connected, before it was reset
         self.tries.append(Try(backend.id, str(backend.address), error, now - began))
         self.tried = (*self.tried, backend)
         self.backend = self.backend_side = None
+        self.connected_at = -1.0
         self._retry_over()
         if error.counts:
             pool.failed(backend, now, now - began)
             self.world.factory.unreachable(backend)
         pool.give_back(backend, now)
-        again = may_try_again(
-            made=len(self.tries),
-            limit=pool.settings.tries,
-            since_first=now - self.first_try_at,
-            window=self.timeouts.try_window or 0.0,
-        )
-        if not again or not pool.may_retry():
+        if not self._may_try_again(now) or not pool.may_retry():
             self._over(error.outcome)
             return
         pool.retry_began()
         self.retrying = True
         self.phase = CONNECT
         self.world.factory.connect(self, now)
+
+    def _may_try_again(self, now: float) -> bool:
+        assert self.pool is not None
+        return may_try_again(
+            made=len(self.tries or ()),
+            limit=self.pool.settings.tries,
+            since_first=now - self.first_try_at,
+            window=self.timeouts.try_window or 0.0,
+        )
+
+    def _last_error(self, otherwise: Outcome) -> Outcome:
+        """After failed tries the last error decides how the session ended."""
+        error = self.tries[-1].error if self.tries else None
+        return otherwise if error is None else error.outcome
 
     def _retry_over(self) -> None:
         if self.retrying and self.pool is not None:
@@ -308,7 +328,8 @@ class Relay:
 
     def stalled(self) -> None:
         """A side began to hold bytes: somebody reads slowly, and is given `write_stall`."""
-        self.world.wheel.sooner(self, self.timeouts.write_stall or 0.0)
+        if self.phase == DATA:
+            self.world.wheel.sooner(self, self.timeouts.write_stall or 0.0)
 
     def ended(self, side: Side) -> None:
         """A side sent FIN: pass it on behind its data. The other direction goes on."""
@@ -321,6 +342,7 @@ class Relay:
         if client.finished and backend.finished:
             self.flushed()
         else:
+            self.closing_at = self.world.clock()
             self.world.wheel.sooner(self, self.timeouts.half_closed or 0.0)
 
     def flushed(self) -> None:
@@ -335,6 +357,9 @@ class Relay:
 
     def lost(self, side: Side) -> None:
         """A side was reset or failed."""
+        if self.phase == ENDING:
+            self._over(self.outcome, reset=True)
+            return
         if side is not self.backend_side:
             self._end_with_reset(self.backend_side, _GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA))
             return
@@ -368,6 +393,7 @@ class Relay:
             lost.close()
         other.stop_reading()
         self.phase = ENDING
+        self.closing_at = self.world.clock()
         self.world.wheel.sooner(self, 0.0)
 
     # Time.
@@ -383,21 +409,22 @@ class Relay:
                 if self.backend_side is not None:
                     self.backend_side.close()
                     self.dial_failed(TryError.TIMEOUT)
-                return None if self.phase == OVER else (timeouts.connect or 0.0)
-            return left
+                left = timeouts.connect or 0.0
+            return None if self.phase == OVER else left
         if self.phase == QUEUE:
             left = self.queued_at + (timeouts.queue or 0.0) - now
             if left <= 0:
-                self.queue_seconds += now - self.queued_at
                 self._time_out("queue", errors.QUEUE_TIMEOUT)
+                return None
             return left
         if self.phase == HEADER:
             left = self.started + (timeouts.proxy_header or 0.0) - now
             if left <= 0:
                 self.rule = "P2"
                 self._time_out("proxy_header", errors.PROXY_HEADER_TIMEOUT)
+                return None
             return left
-        return self._expire_ending(now)
+        return None if self.phase == OVER else self._expire_ending(now)
 
     def _expire_data(self, now: float) -> float | None:
         client, backend, timeouts = self.client, self.backend_side, self.timeouts
@@ -413,7 +440,8 @@ class Relay:
                 due = min(due, left)
         half = client.finished or backend.finished
         idle = (timeouts.half_closed if half else timeouts.tunnel_idle) or 0.0
-        left = max(client.touched, backend.touched, client.moved, backend.moved, self.connected_at) + idle - now
+        since = max(client.touched, backend.touched, client.moved, backend.moved, self.connected_at, self.closing_at)
+        left = since + idle - now
         if left <= 0:
             # Blame whoever should have spoken: the side that has not finished, else the one that spoke last but one.
             waits_for_client = backend.finished if half else backend.touched > client.touched
@@ -424,7 +452,8 @@ class Relay:
 
     def _expire_ending(self, now: float) -> float | None:
         alive = [side for side in (self.client, self.backend_side) if side is not None and side.unsent()]
-        stalled = all(now - side.moved > (self.timeouts.write_stall or 0.0) for side in alive)
+        stall = self.timeouts.write_stall or 0.0
+        stalled = all(now - max(side.moved, self.closing_at) >= stall for side in alive)
         if not alive or stalled:
             self._over(self.outcome, reset=True)
             return None
@@ -471,6 +500,7 @@ class Relay:
                 side.close()
         now = world.clock()
         if queued and self.pool is not None:
+            self.queue_seconds += now - self.queued_at
             self.pool.leave(self)
         self._retry_over()
         self._give_back(now)

@@ -207,6 +207,16 @@ class TestEjection:
         fail(pool, "a", 1, 61.0)
         assert news.words() == []
 
+    def test_the_others_old_failures_leave_the_window_too(self) -> None:
+        pool, news = watched_pool(outlier=OutlierSettings(consecutive=1000))
+        fail(pool, "b", 500, 0.0)
+        pool.set_admin(pool.backends["b"], "drain", 0.0)
+        news.words()
+        succeed(pool, "c", 100, 100.0)
+        succeed(pool, "a", 6, 100.0)
+        fail(pool, "a", 6, 100.0)
+        assert news.words() == ["a unknown>ejected wilson"]
+
     def test_one_at_a_time_in_a_small_pool(self) -> None:
         pool, _ = watched_pool("a b c d e f g h i")
         fail(pool, "a")
@@ -329,6 +339,16 @@ class TestHalfOpen:
         assert pool.backends["a"].ejections_total == 2
         succeed(pool, "a", 2, 92.0)
         assert pool.backends["a"].state == "ejected", "successes before the failure do not count"
+
+    def test_each_probation_has_its_own_three_probes(self) -> None:
+        pool = self.probing()
+        a = pool.backends["a"]
+        assert picks(pool, 3, keep=True, now=30.0) == "a a a"
+        fail(pool, "a", 1, 30.0)
+        for _ in range(3):
+            pool.give_back(a, 31.0)
+        pool.tick(90.0)
+        assert picks(pool, 4, keep=True, now=90.0) == "a a a b"
 
     def test_leases_of_before_do_not_use_up_the_probes(self) -> None:
         pool, _ = watched_pool("a b", policy="first")

@@ -217,12 +217,15 @@ class PoolLife(RuleBasedStateMachine):
         if not hasattr(self, "pool"):
             return
         backends = self.pool.backends.values()
-        usable = [b for b in backends if b.usable]
+        fit = [b for b in backends if b.usable and not b.backup]
+        spare = [b for b in backends if b.usable and b.backup]
+        serving, reserve = (fit, spare) if fit else (spare, [])
         if self.pool.panic:
-            usable = [b for b in backends if b.wanted and b.resolved]
-        serving = [b for b in usable if not b.backup] or usable
+            wanted = [b for b in backends if b.wanted and b.resolved]
+            primaries = [b for b in wanted if not b.backup]
+            serving = primaries if fit or (primaries and not spare) else [b for b in wanted if b.backup]
         for session in self.waiting:
-            mine = [b for b in serving if b not in session.tried] or [b for b in usable if b not in session.tried]
+            mine = [b for b in serving if b not in session.tried] or [b for b in reserve if b not in session.tried]
             assert mine, "waits in vain"
             assert all(b.full for b in mine), "waits beside a free slot"
 

@@ -127,7 +127,8 @@ def test_mutated_values(text: str, data: st.DataObject) -> None:
         other, other_key = spots[data.draw(st.integers(0, len(spots) - 1))]
         match data.draw(st.sampled_from(["change", "remove", "double", "copy", "rename", "wrap"])):
             case "change":
-                container[key] = data.draw(VALUES)
+                # The drawn ones are shared between runs, and a later step may change what is inside.
+                container[key] = copy.deepcopy(data.draw(VALUES))
             case "remove":
                 del container[key]
             case "double" if isinstance(container, list):

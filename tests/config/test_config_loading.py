@@ -94,15 +94,15 @@ def test_every_key_arrives_where_the_model_has_it() -> None:
                 deny=NetworkSet(["10.1.0.0/16"]),
                 backlog=7,
                 timeouts=model.Timeouts(proxy_header=3.0, tunnel_idle=3600.0),
-                line=18,
+                line=19,
             ),
         ),
         pools=(
             model.PoolSettings(
                 name="web",
                 backends=(
-                    model.BackendSettings("name.example:80", Address("name", "name.example", 80), line=51),
-                    model.BackendSettings("b", Address("unix", "/run/b"), 0, True, 3, "maint", line=52),
+                    model.BackendSettings("name.example:80", Address("name", "name.example", 80), line=53),
+                    model.BackendSettings("b", Address("unix", "/run/b"), 0, True, 3, "maint", line=54),
                 ),
                 policy="maglev",
                 label="address",
@@ -117,7 +117,7 @@ def test_every_key_arrives_where_the_model_has_it() -> None:
                 slow_start=model.SlowStartSettings(60.0, 2.0),
                 send_proxy=model.SendProxySettings(1),
                 timeouts=model.Timeouts(half_closed=5.0),
-                line=37,
+                line=39,
             ),
         ),
         routes=(
@@ -129,7 +129,7 @@ def test_every_key_arrives_where_the_model_has_it() -> None:
                 authority=("a.example", "*.b.example"),
                 priority=0,
                 timeouts=model.Timeouts(queue=0.25),
-                line=29,
+                line=31,
             ),
         ),
         timeouts=model.Timeouts(connect=1.0, proxy_header=math.inf),

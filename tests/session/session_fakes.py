@@ -199,14 +199,14 @@ class FakeFactory:
         backend = session.backend
         assert backend is not None
         self._talk.log.append(f"dial {backend.id}")
-        session.try_began = now
+        session.try_begins(now)
         error = self.at_once.get(backend.id)
         if error is not None:
             session.dial_failed(error)
             return
         side = FakeSide(backend.id, self._talk.log, now)
         self.sides.setdefault(session, []).append(side)
-        session.dialling(side, now)
+        session.dialling(side)
 
     def unreachable(self, backend: Backend) -> None:
         self.avoided.append(backend.id)
