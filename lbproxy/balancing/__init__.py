@@ -5,7 +5,7 @@ policies/       how one of several backends is chosen, one file each
 backend.py      one backend while it serves: counts, weight of the moment, whether it is usable
 health.py       the rules that move a backend between its states, with checks.py (active checks), outlier.py (what
                 live traffic says), breaker.py (ejection and its end) and slow_start.py (the curve) beside it
-tier.py         primaries, backups, panic: who is in service
+roster.py       who may be chosen now, by tier.py (primaries, backups, panic) and slow start
 queue.py        the order in which those who wait are served
 budget.py       how many may be retrying
 change.py       the news of a state that changed; status.py the whole condition as plain values

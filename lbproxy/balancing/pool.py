@@ -1,6 +1,6 @@
 """A pool: gives out leases on backends, takes them back, and lets sessions wait when all are full.
 
-Owns the counts of leases, the lists of who may be chosen now, and who gets a freed slot. Refuses to know clocks,
+Owns the counts of leases and who gets a freed slot. Refuses to know who may be chosen (roster.py), clocks,
 sockets and sessions: time comes in as a number, a waiting session as something with two verbs.
 
 Two promises hold between any two calls: no backend has more leases than its limit allowed when they were given,
@@ -9,7 +9,6 @@ and nobody waits while a backend that they may use has a free slot.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 
 from lbproxy.balancing.backend import Backend
@@ -18,8 +17,8 @@ from lbproxy.balancing.change import Change, ignore
 from lbproxy.balancing.health import Health
 from lbproxy.balancing.policies import POLICIES, Policy, Prepared, Random, Sampling
 from lbproxy.balancing.queue import Queue, Waiter
+from lbproxy.balancing.roster import Roster
 from lbproxy.balancing.status import pool_status
-from lbproxy.balancing.tier import refusal, tiers
 from lbproxy.errors import NO_BACKEND, QUEUE_FULL, SHED, Outcome
 from lbproxy.model import AdminState, PoolSettings
 
@@ -40,14 +39,12 @@ class Pool:
         "_doubtful",
         "_health",
         "_notify",
-        "_open",
         "_pick",
         "_policy",
         "_queue",
         "_random",
+        "_roster",
         "_sampling",
-        "_tiers",
-        "_wake",
         "active",
         "backends",
         "settings",
@@ -67,7 +64,8 @@ class Pool:
         self._attending = False
         self._doubtful = False
         self._use_policy()
-        self._refresh(now)
+        self._roster = Roster(self.backends)
+        self._roster.refresh(settings, now)
 
     # The way of a session: take, or enqueue and be granted; at last give_back.
 
@@ -76,7 +74,7 @@ class Pool:
 
         `key` is for hash policies. `tried` are backends that this session may not get again.
         """
-        candidates = self._untried(tried) if tried else self._open
+        candidates = self._roster.untried(tried) if tried else self._roster.open
         # While slots are being handed to those who wait, a newcomer must not slip in between.
         if not candidates or (self._attending and self._queue):
             return None
@@ -98,7 +96,7 @@ class Pool:
 
     def refusal(self, tried: Collection[Backend] = ()) -> Outcome | None:
         """Why `take` gave nothing: None when usable backends are merely full, so that waiting makes sense."""
-        return refusal(self._tiers, self.backends.values(), tried)
+        return self._roster.refusal(tried)
 
     @property
     def queued(self) -> int:
@@ -119,7 +117,7 @@ class Pool:
                 return QUEUE_FULL
         self._queue.add(waiter, now)
         # Nothing is free, unless the caller did not ask `take` first or asked while slots were being handed out.
-        if self._open or self._tiers.reserve:
+        if self._roster.open or self._roster.tiers.reserve:
             self._attend(now)
         return None
 
@@ -208,11 +206,11 @@ class Pool:
     @property
     def panic(self) -> bool:
         """Whether so few backends are usable that checks and ejections are ignored."""
-        return self._tiers.panic
+        return self._roster.tiers.panic
 
     def tick(self, now: float) -> None:
         """Let time act: slow starts, ends of ejections, overdue waiters. Cheap when there are none."""
-        if now >= self._wake:
+        if now >= self._roster.wake:
             self._settle(self._health.tick(now), now, certain=True)
         elif self._queue:
             self._attend(now)
@@ -267,7 +265,7 @@ class Pool:
     def __repr__(self) -> str:
         return (
             f"<Pool {self.settings.name} {self.settings.policy} active={self.active} queued={self.queued} "
-            f"open={len(self._open)} serving={len(self._tiers.serving)} of {len(self.backends)}>"
+            f"open={len(self._roster.open)} serving={len(self._roster.tiers.serving)} of {len(self.backends)}>"
         )
 
     # How it holds together.
@@ -291,52 +289,25 @@ class Pool:
         """Take account of what changed, tell of it, and let those who wait have their share of it."""
         news = [change for change in changes if change is not None]
         if news or certain:
-            self._refresh(now)
+            self._roster.refresh(self.settings, now)
+            self._doubtful = True
             for change in news:
                 self._notify(change)
             self._attend(now)
-
-    def _refresh(self, now: float) -> None:
-        """Work out anew who serves, with which weight and limit, and when time will change that."""
-        settings = self.settings
-        self._tiers = found = tiers(self.backends.values(), settings.panic_threshold)
-        self._doubtful = True
-        self._wake = math.inf
-        shares = [backend.warm_up(now, settings.slow_start) for backend in self.backends.values()]
-        # With everybody cold there is nobody to spare them.
-        together = all(backend.warm_since is not None for backend in found.serving)
-        for backend, share in zip(self.backends.values(), shares, strict=True):
-            backend.probing = backend.breaker.state == "half-open" and not found.panic
-            backend.warm(1.0 if together else share)
-            # While anybody warms up, each tick is a step.
-            self._wake = min(self._wake, backend.breaker.until if backend.warm_since is None else now)
-        self._list_open()
-
-    def _list_open(self) -> None:
-        # Always a new list: policies may keep sums over the one they were given.
-        self._open = [backend for backend in self._tiers.serving if not backend.full]
-
-    def _untried(self, tried: Collection[Backend]) -> list[Backend]:
-        """Who is left for a session; the reserve, if it has tried all who serve."""
-        left = [backend for backend in self._open if backend not in tried]
-        found = self._tiers
-        if left or not found.reserve or any(backend not in tried for backend in found.serving):
-            return left
-        return [backend for backend in found.reserve if backend not in tried and not backend.full]
 
     def _filled(self, backend: Backend) -> None:
         """A lease was given out that may have been the last one."""
         if backend.probing:
             backend.breaker.probes += 1
         if backend.full:
-            self._list_open()
+            self._roster.list_open()
 
     def _freed(self, backend: Backend, now: float) -> None:
         """A lease came back to a backend that may have been full."""
         if backend.probing:
             backend.breaker.probes = max(0, backend.breaker.probes - 1)
         if not backend.full:
-            self._list_open()
+            self._roster.list_open()
             if self._queue:
                 self._attend(now)
 
@@ -381,9 +352,9 @@ class Pool:
 
     def _match(self, now: float) -> tuple[Waiter, Backend] | None:
         """The first waiter for whom there is a free slot, and the backend that the policy gives it."""
-        if self._open or self._tiers.reserve:
+        if self._roster.open or self._roster.tiers.reserve:
             for waiter in self._queue.in_order(now):
-                candidates = self._untried(waiter.tried) if waiter.tried else self._open
+                candidates = self._roster.untried(waiter.tried) if waiter.tried else self._roster.open
                 if candidates:
                     return waiter, self._pick(candidates, waiter.key, now)
         return None

@@ -76,7 +76,7 @@ def _check_names(tables: FileTable, configuration: Configuration, notes: Notes) 
 
 def _check_binds(configuration: Configuration, notes: Notes) -> None:
     exact: dict[Address, tuple[int, int]] = {}
-    at_port: dict[int, list[Address]] = {}
+    at_port: dict[tuple[int, int], list[tuple[Address, bool]]] = {}
     for index, number, _, bind in binds_of(configuration):
         path: Path = ("listener", index, "bind", number)
         if bind in exact:
@@ -85,19 +85,12 @@ def _check_binds(configuration: Configuration, notes: Notes) -> None:
             continue
         exact[bind] = index, number
         if bind.kind == "ip":
-            if other := _overlapping(bind, at_port.setdefault(bind.port, [])):
+            ip = ipaddress.ip_address(bind.host)
+            others = at_port.setdefault((ip.version, bind.port), [])
+            # Of two addresses of the same family and port, neither may mean all addresses.
+            if other := next((other for other, all_of_them in others if all_of_them or ip.is_unspecified), None):
                 notes.error(path, f"{bind} overlaps with {other}; the system lets only one of them be bound")
-            at_port[bind.port].append(bind)
-
-
-def _overlapping(bind: Address, others: Sequence[Address]) -> Address | None:
-    """An earlier address of the same family and port, where one of the two means all addresses."""
-    ip = ipaddress.ip_address(bind.host)
-    for other in others:
-        other_ip = ipaddress.ip_address(other.host)
-        if ip.version == other_ip.version and (ip.is_unspecified or other_ip.is_unspecified):
-            return other
-    return None
+            others.append((bind, ip.is_unspecified))
 
 
 def _check_service(configuration: Configuration, notes: Notes) -> None:

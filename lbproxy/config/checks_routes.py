@@ -6,7 +6,10 @@ Owns the question which of two routes takes all that the other would. Refuses to
 
 from __future__ import annotations
 
-from lbproxy.addresses import NetworkSet, parse_network
+import ipaddress
+from dataclasses import dataclass
+
+from lbproxy.addresses import parse_network
 from lbproxy.config.checks_listeners import suggestion, unknown_pool
 from lbproxy.config.places import Path
 from lbproxy.config.problems import Notes
@@ -54,49 +57,68 @@ def warn_about_routes(configuration: Configuration, notes: Notes) -> None:
                 ("route", index, "authority"),
                 "never matches: the name comes from PROXY headers, and no listener of this route has proxy_protocol",
             )
-    compared = list(zip(configuration.routes, reached, strict=True))[:_MOST_COMPARED]
-    for index, (route, listeners) in enumerate(compared):
+    compared = [
+        _Reach(route, frozenset(listeners), _networks(route))
+        for route, listeners in zip(configuration.routes[:_MOST_COMPARED], reached, strict=False)
+    ]
+    for index, later in enumerate(compared):
         takers = [
             next(
-                (earlier for earlier, served in compared[:index] if name in served and _takes_all(earlier, route)), None
+                (earlier for earlier in compared[:index] if name in earlier.listeners and earlier.takes_all(later)),
+                None,
             )
-            for name in sorted(listeners)
+            for name in sorted(later.listeners)
         ]
         if takers and (taker := takers[0]) is not None and None not in takers:
-            notes.warn(("route", index), f"never matches: the route in line {taker.line} takes all its clients first")
-    for index, listener in enumerate(configuration.listeners):
-        served_by = next((r for r, names in compared if listener.name in names and _unconditional(r)), None)
-        if listener.pool is not None and served_by is not None:
             notes.warn(
-                ("listener", index, "pool"), f"is never used: the route in line {served_by.line} takes every client"
+                ("route", index), f"never matches: the route in line {taker.route.line} takes all its clients first"
+            )
+    for index, listener in enumerate(configuration.listeners):
+        taker = next((r for r in compared if listener.name in r.listeners and r.unconditional), None)
+        if listener.pool is not None and taker is not None:
+            notes.warn(
+                ("listener", index, "pool"), f"is never used: the route in line {taker.route.line} takes every client"
             )
 
 
-def _unconditional(route: RouteSettings) -> bool:
-    return route.clients is None and not route.authority
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _takes_all(earlier: RouteSettings, later: RouteSettings) -> bool:
-    """Whether every session that `later` would match on some listener matches `earlier` there."""
-    return _names_within(later.authority, earlier.authority) and _clients_within(later.clients, earlier.clients)
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """Whom a route is for; `networks` is None for everybody."""
 
+    route: RouteSettings
+    listeners: frozenset[str]
+    networks: tuple[_Network, ...] | None
 
-def _names_within(inner: tuple[str, ...], outer: tuple[str, ...]) -> bool:
-    if not outer or not inner:
-        return not outer
-    return all(name in outer or f"*.{name.partition('.')[2]}" in outer for name in inner)
+    @property
+    def unconditional(self) -> bool:
+        return self.networks is None and not self.route.authority
 
+    def takes_all(self, later: _Reach) -> bool:
+        """Whether every session that `later` would match on some listener matches this one there."""
+        return self._has_names(later.route.authority) and self._has_networks(later.networks)
 
-def _clients_within(inner: NetworkSet | None, outer: NetworkSet | None) -> bool:
-    if outer is None or inner is None:
-        return outer is None
-    if inner == outer:
-        return True
-    around = [parse_network(text) for text in outer.source]
-    return all(
-        any(
-            network.version == wide.version and wide.prefixlen <= network.prefixlen and network.network_address in wide
-            for wide in around
+    def _has_names(self, names: tuple[str, ...]) -> bool:
+        ours = self.route.authority
+        if not ours or not names:
+            return not ours
+        return all(name in ours or f"*.{name.partition('.')[2]}" in ours for name in names)
+
+    def _has_networks(self, networks: tuple[_Network, ...] | None) -> bool:
+        if self.networks is None or networks is None:
+            return self.networks is None
+        return all(
+            any(
+                network.version == wide.version
+                and wide.prefixlen <= network.prefixlen
+                and network.network_address in wide
+                for wide in self.networks
+            )
+            for network in networks
         )
-        for network in map(parse_network, inner.source)
-    )
+
+
+def _networks(route: RouteSettings) -> tuple[_Network, ...] | None:
+    return None if route.clients is None else tuple(map(parse_network, route.clients.source))

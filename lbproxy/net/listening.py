@@ -56,6 +56,7 @@ class Listener:
         self.ports: list[Port] = []
         self.header_timeout = header_timeout
         worker.when_room.append(self.resume)
+        worker.when_choked.append(self.pause)
         self.paused_total = 0
         self._said = float("-inf")
 
@@ -83,6 +84,7 @@ class Listener:
         """Stop accepting for good. Sessions go on."""
         self.accept_on(())
         self.worker.when_room.remove(self.resume)
+        self.worker.when_choked.remove(self.pause)
 
     def pause(self) -> None:
         """Leave new clients in the kernel's queue."""
@@ -166,7 +168,7 @@ class Port:
         for _ in range(_ACCEPTS):
             if self.sock is None:
                 return
-            if admission.full:
+            if admission.full or listener.worker.choked:
                 listener.pause()
                 return
             try:

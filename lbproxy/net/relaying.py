@@ -31,6 +31,9 @@ class RelayShared(Shared, Protocol):
     def pipes(self) -> Pipes:
         """Pipes for bulk."""
 
+    def over_budget(self) -> None:
+        """The budget is exceeded."""
+
 
 class RelaySide(Transport):
     """One side of a relay; see `Side` in session/seams.py.
@@ -111,6 +114,8 @@ class RelaySide(Transport):
         peer.hold(rest)
         self.unwatch(READ)
         self.session.stalled()
+        if self.shared.budget.used > self.shared.budget.limit:
+            self.shared.over_budget()
 
     def _splice(self, pipe: Pipe) -> None:
         """As doRead, with the pipe in place of the buffer. The pipe is empty whenever this side is read."""
@@ -191,9 +196,8 @@ class RelaySide(Transport):
     def flushed(self) -> None:
         """See Transport: the other side may be read again."""
         self.moved = self.shared.wheel.now
-        peer = self.peer
-        if peer is not None and not peer.finished and not peer.stopped and peer.sock is not None:
-            peer.watch(READ)
+        if self.peer is not None:
+            self.peer.resume_reading()
         self.session.flushed()
 
     # What the session asks for: see Side and ClientSide.
@@ -201,6 +205,17 @@ class RelaySide(Transport):
     def start_reading(self) -> None:
         """See ClientSide."""
         self.watch(READ)
+
+    def pause_reading(self) -> None:
+        """See Side."""
+        self.unwatch(READ)
+
+    def resume_reading(self) -> None:
+        """See Side."""
+        peer = self.peer
+        full = len(self._kept) >= RECEIVE_BYTES if peer is None else bool(peer.held)
+        if self.sock is not None and not (self.finished or self.stopped or full):
+            self.watch(READ)
 
     def stop_reading(self) -> None:
         """See Side."""
@@ -287,6 +302,11 @@ class BackendSide(RelaySide):
             self.session.connected()
         elif code not in (errno.EALREADY, errno.EINPROGRESS, errno.EINTR):
             self._failed(connect_error(code))
+
+    def resume_reading(self) -> None:
+        """See Side."""
+        if not self.connecting:
+            super().resume_reading()
 
     def lost(self, problem: OSError) -> None:
         """See Transport."""

@@ -17,10 +17,13 @@ from typing import Protocol
 
 TICK = 0.1
 SLOTS = 512
+# Instead of a slot: not in the wheel, or about to be asked in the turn at hand.
+_OUT = -1
+_DUE = -2
 
 
 class Timed(Protocol):
-    """Somebody with a deadline. `slot` belongs to the wheel: -1 while not in it."""
+    """Somebody with a deadline. `slot` belongs to the wheel: negative while not in one of its slots, -1 at first."""
 
     slot: int
 
@@ -58,10 +61,12 @@ class Wheel:
         """Take `timed` out; nothing happens when it is not in the wheel."""
         if timed.slot >= 0:
             self._slots[timed.slot].discard(timed)
-            timed.slot = -1
+        timed.slot = _OUT
 
     def sooner(self, timed: Timed, delay: float) -> None:
         """Make sure that `timed` is asked within `delay` seconds; an earlier question stays."""
+        if timed.slot == _DUE:
+            return
         if timed.slot >= 0:
             left = (timed.slot - self._position) % len(self._slots) * self.tick
             if left <= delay + 2 * self.tick:
@@ -82,18 +87,20 @@ class Wheel:
             if due:
                 self._slots[index] = set()
                 for timed in due:
+                    timed.slot = _DUE
+                for timed in due:
                     self._ask(timed, now)
 
     def _ask(self, timed: Timed, now: float) -> None:
-        if timed.slot < 0:  # left the wheel while an earlier one of the same slot was asked
+        if timed.slot != _DUE:  # left the wheel while an earlier one of the same slot was asked
             return
-        timed.slot = -1
+        timed.slot = _OUT
         try:
             delay = timed.expire(now)
         except Exception as problem:
             self._broken(timed, problem)
             return
-        if delay is not None and timed.slot < 0:
+        if delay is not None and timed.slot == _OUT:
             self.add(timed, 0.0 if math.isnan(delay) or delay < 0 else delay)
 
     def __iter__(self) -> Iterator[Timed]:

@@ -58,6 +58,9 @@ class Worker:
         self._ticking: Any = None
         self._running = False
         self.when_room: list[Callable[[], None]] = []
+        self.when_choked: list[Callable[[], None]] = []
+        self.choked = False
+        self.choked_total = 0
 
     def room_again(self) -> None:
         """A session has ended while some listener was full: all may accept again, and find out whether they can."""
@@ -98,9 +101,32 @@ class Worker:
             self.wheel.advance(self.clock())
             self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
 
+    def over_budget(self) -> None:
+        """All sides together hold too much (threats.md R2): accept nobody and read nothing until half of it is gone.
+
+        A side that gets rid of what it holds goes on by itself: it needs no more than it had.
+        """
+        if self.choked:
+            return
+        self.choked = True
+        self.choked_total += 1
+        for pause in self.when_choked:
+            pause()
+        for session in self.sessions():
+            session.pause_reading()
+
+    def _breathe(self) -> None:
+        if self.budget.used <= self.budget.limit // 2:
+            self.choked = False
+            for session in self.sessions():
+                session.resume_reading()
+            self.room_again()
+
     def _tick(self) -> None:
         self.wheel.advance(self.clock())
-        self._ticking = self.reactor.callLater(self.wheel.tick, self._tick) if self.wheel else None
+        if self.choked:
+            self._breathe()
+        self._ticking = self.reactor.callLater(self.wheel.tick, self._tick) if self.wheel or self.choked else None
 
     def _expiry_broken(self, timed: Timed, problem: Exception) -> None:
         if isinstance(timed, Relay):

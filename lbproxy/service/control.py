@@ -205,6 +205,7 @@ def status(proxy: ProxyService) -> dict[str, object]:
         "sessions": proxy.total.sessions,
         "max_sessions": proxy.total.limit,
         "held_bytes": proxy.worker.budget.used,
+        "held_too_much": proxy.worker.choked_total,
         "pipes_in_use": proxy.worker.pipes.in_use,
         "records": {"written": proxy.records.written, "dropped": proxy.records.dropped},
         "listeners": [

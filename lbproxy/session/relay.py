@@ -396,6 +396,18 @@ class Relay:
         self.closing_at = self.world.clock()
         self.world.wheel.sooner(self, 0.0)
 
+    def pause_reading(self) -> None:
+        """Too much is held in the process: read nothing for now."""
+        for side in (self.client, self.backend_side):
+            if side is not None:
+                side.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Enough of it is gone: read again, if there is nothing else against it."""
+        for side in (self.client, self.backend_side):
+            if side is not None:
+                side.resume_reading()
+
     # Time.
 
     def expire(self, now: float) -> float | None:

@@ -41,6 +41,12 @@ class Side(Protocol):
     def abort(self) -> None:
         """Reset now; what is held is dropped. Nothing happens on a closed side."""
 
+    def pause_reading(self) -> None:
+        """Read nothing for now."""
+
+    def resume_reading(self) -> None:
+        """Read again, unless the other side still holds bytes."""
+
     def stop_reading(self) -> None:
         """Read no more from this side, whatever comes."""
 

@@ -219,20 +219,20 @@ class TestReload:
 class TestTick:
     def test_an_idle_pool_does_nothing(self) -> None:
         pool = make_pool()
-        before = pool._open
+        before = pool._roster.open
         pool.tick(5.0)
         pool.tick(1e6)
-        assert pool._open is before
+        assert pool._roster.open is before
 
     def test_slow_start_ends_by_itself_and_ticks_are_idle_again(self) -> None:
         pool = make_pool(slow_start=SlowStartSettings(window=1.0))
         go_down(pool, "a")
         come_up(pool, "a")
         pool.tick(1.0)
-        before = pool._open
+        before = pool._roster.open
         assert pool.backends["a"].effective == 1000
         pool.tick(2.0)
-        assert pool._open is before
+        assert pool._roster.open is before
 
 
 class TestNotify:

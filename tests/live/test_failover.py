@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -277,6 +279,7 @@ def test_a_backend_restart_with_many_clients_makes_no_spike(start: Start, ports:
     server.process.wait()
     for client in clients:
         assert peers.closed_quietly(client)
+        client.close()
     proxy.wait_until_idle()
     assert proxy.descriptors() <= before + 2
     assert len(proxy.records(300)) == 300
@@ -296,9 +299,6 @@ def test_a_dead_load_generator_leaves_nothing(
     start: Start, backend: Serve, ports: Ports, stack: ExitStack, stream: Callable[[int], Stream]
 ) -> None:
     """Scenario 80, scaled: a process with 300 connections is killed; all is cleaned up within 5 s."""
-    import subprocess
-    import sys
-
     port, server = ports.reserve(), backend(peers.echo)
     proxy = start(one_pool(port, server.address))
     before = proxy.descriptors()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import tempfile
 import threading
@@ -296,8 +297,6 @@ def test_a_stopped_receiver_stops_the_sender_and_memory_stays_flat(scene: _Scene
 
 
 def _digest_from(start: int, size: int) -> str:
-    import hashlib
-
     found, skipped = hashlib.sha256(), 0
     for block in peers.blocks(size):
         skip = min(start - skipped, len(block))

@@ -22,11 +22,11 @@ class Sleeper:
     def __init__(self, then: Callable[[float], float | None] | None = None) -> None:
         self.slot = -1
         self.asked: list[float] = []
-        self._then = then
+        self.then = then
 
     def expire(self, now: float) -> float | None:
         self.asked.append(now)
-        return None if self._then is None else self._then(now)
+        return None if self.then is None else self.then(now)
 
 
 def wheel_at(now: float = 0.0, slots: int = 512) -> tuple[Wheel, list[tuple[Timed, Exception]]]:
@@ -166,7 +166,7 @@ def test_who_adds_itself_while_asked_is_in_once() -> None:
             return 10.0
         return None
 
-    sleeper._then = again
+    sleeper.then = again
     wheel.add(sleeper, 1.0)
     turn(wheel, 1.4)
     assert len(wheel) == 1

@@ -1,0 +1,180 @@
+"""How many may be here, and what happens when the system itself has no more to give."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from tests.live import peers
+from tests.live.harness import Lbproxy, Ports, one_pool, until
+from tests.live.peers import Backend, connect
+
+Start = Callable[..., Lbproxy]
+Serve = Callable[..., Backend]
+
+
+@pytest.mark.parametrize("scope", ["listener", "process"])
+def test_beyond_the_maximum_clients_wait_in_the_kernel(
+    start: Start, backend: Serve, ports: Ports, stack: ExitStack, scope: str
+) -> None:
+    port, server = ports.reserve(), backend(peers.greet_and_hold(b"in"))
+    listener = "max_connections_per_client = 100"
+    if scope == "listener":
+        proxy = start(one_pool(port, server.address, listener="max_connections = 3\n" + listener))
+    else:
+        proxy = start(one_pool(port, server.address, listener=listener, more="[limits]\nmax_connections = 3\n"))
+    clients = [stack.enter_context(connect(port)) for _ in range(3)]
+    for client in clients:
+        assert client.recv(2) == b"in"
+    waiting = stack.enter_context(connect(port, timeout=0.3))
+    with pytest.raises(TimeoutError):
+        waiting.recv(2)
+    assert server.connections == 3
+    assert proxy.cpu_share(0.5) < 0.1, "a full listener does not spin"
+    clients[0].close()
+    waiting.settimeout(peers.PATIENCE)
+    assert waiting.recv(2) == b"in"
+
+
+def test_a_full_process_accepts_again_on_every_listener(
+    start: Start, backend: Serve, ports: Ports, stack: ExitStack
+) -> None:
+    """The place that one listener's client leaves may be what another listener's client waits for."""
+    port, other, server = ports.reserve(), ports.reserve(), backend(peers.greet_and_hold(b"in"))
+    text = one_pool(port, server.address, more="[limits]\nmax_connections = 1\n")
+    start(text + f'[[listener]]\nname = "other"\nbind = "127.0.0.1:{other}"\npool = "out"\n')
+    first = stack.enter_context(connect(port))
+    assert first.recv(2) == b"in"
+    waiting = stack.enter_context(connect(other))
+    time.sleep(0.2)
+    first.close()
+    assert waiting.recv(2) == b"in"
+
+
+def test_one_client_beyond_its_share_is_closed(start: Start, backend: Serve, ports: Ports, stack: ExitStack) -> None:
+    port, server = ports.reserve(), backend(peers.greet_and_hold(b"in"))
+    proxy = start(one_pool(port, server.address, listener="max_connections_per_client = 2"))
+    clients = [stack.enter_context(connect(port)) for _ in range(2)]
+    for client in clients:
+        assert client.recv(2) == b"in"
+    assert peers.closed_quietly(stack.enter_context(connect(port)))
+    assert proxy.listener()["refused"] == {"limited": 1}
+    clients[0].close()
+    until(lambda: proxy.status()["sessions"] == 1, "one has left")
+    assert stack.enter_context(connect(port)).recv(2) == b"in"
+
+
+def test_under_pressure_one_client_has_a_tenth(start: Start, backend: Serve, ports: Ports, stack: ExitStack) -> None:
+    """W6: from 80 % on; one address may fill the rest no further."""
+    port, server = ports.reserve(), backend(peers.greet_and_hold(b"in"))
+    proxy = start(one_pool(port, server.address, listener="max_connections = 20"))
+    for _ in range(16):
+        assert stack.enter_context(connect(port)).recv(2) == b"in"
+    assert peers.closed_quietly(stack.enter_context(connect(port)))
+    assert proxy.listener()["refused"] == {"limited": 1}
+
+
+@pytest.mark.parametrize(("rule", "welcome"), [("deny = '127.0.0.0/8'", False), ("allow = '192.0.2.1'", False), ("allow = '127.0.0.1'", True)])
+def test_access_rules(start: Start, backend: Serve, ports: Ports, rule: str, welcome: bool) -> None:
+    port, server = ports.reserve(), backend(peers.named(b"in"))
+    proxy = start(one_pool(port, server.address, listener=rule))
+    assert peers.fetch(port) == (b"in" if welcome else b"")
+    assert proxy.listener()["refused"] == ({} if welcome else {"denied": 1})
+    assert server.connections == welcome
+
+
+def test_out_of_descriptors_at_accept(start: Start, backend: Serve, ports: Ports, stack: ExitStack) -> None:
+    """Scenario 30, R1: 200 clients, 64 descriptors."""
+    port, server = ports.reserve(), backend(peers.echo)
+    listener = "max_connections_per_client = 1000"
+    limits = "[limits]\nmax_connections = 1000\n"
+    proxy = start(one_pool(port, server.address, listener=listener, more=limits), shell="ulimit -n 64")
+    first = stack.enter_context(connect(port))
+    first.sendall(b"1")
+    assert first.recv(1) == b"1"
+    clients = [connect(port) for _ in range(200)]
+    for client in clients:
+        stack.enter_context(client)
+    until(lambda: "cannot accept" in proxy.log or proxy.descriptors() >= 63, "descriptors have run out")
+    assert proxy.cpu_share(2.0) < 0.2
+    first.sendall(b"2")
+    assert first.recv(1) == b"2", "sessions under way are unharmed"
+    for client in clients:
+        client.close()
+    until(lambda: _asks(port), "it serves again", 5.0)
+    assert proxy.listener()["paused"] > 0
+    assert proxy.log.count("cannot accept") <= 2, "said once, not each time"
+    until(lambda: proxy.status()["sessions"] == 1, "only the first is left")
+    assert proxy.descriptors() < 30
+
+
+def _asks(port: int) -> bool:
+    try:
+        return peers.ask(port, b"?") == b"?"
+    except OSError:
+        return False
+
+
+def test_out_of_descriptors_at_the_backend_socket(
+    start: Start, backend: Serve, ports: Ports, stack: ExitStack
+) -> None:
+    """Scenario 31: the client is closed quickly, the backend is not blamed, nothing leaks."""
+    port, server = ports.reserve(), backend(peers.greet_and_hold(b"in"))
+    listener = "max_connections_per_client = 1000"
+    limits = "[limits]\nmax_connections = 1000\n"
+    proxy = start(one_pool(port, server.address, listener=listener, more=limits), shell="ulimit -n 64")
+    before = proxy.descriptors()
+    clients = []
+    # Until an accept takes the last descriptor: then there is none for the backend's socket.
+    while not proxy.record_file.exists() or "local_resource" not in proxy.record_file.read_text():
+        clients.append(stack.enter_context(connect(port, timeout=0.3)))
+        try:
+            clients[-1].recv(2)
+        except TimeoutError:
+            break
+        assert len(clients) < 64
+    time.sleep(0.5)
+    for client in clients:
+        client.close()
+    until(lambda: _fetches(port), "it serves again", 5.0)
+    records = proxy.records(1)
+    local = [one for one in records if one["outcome"] == "local_resource"]
+    for one in local:
+        assert one["state"] == "RC--"
+        assert one["t_total_ms"] < 500
+        assert [each["error"] for each in one["tries"]][-1] == "local_resource"
+    assert proxy.backend(server.address)["failures_total"] == 0
+    proxy.wait_until_idle()
+    assert proxy.descriptors() <= before + 2
+
+
+def _fetches(port: int) -> bool:
+    try:
+        with connect(port) as client:
+            return client.recv(2) == b"in"
+    except OSError:
+        return False
+
+
+def test_a_backlog_that_overflows_is_worked_off(start: Start, backend: Serve, ports: Ports) -> None:
+    """Scenario 34, scaled: 100 connects at a backlog of 8 while lbproxy is stopped for a second."""
+    import signal
+    import threading
+
+    port, server = ports.reserve(), backend(peers.named(b"served"))
+    proxy = start(one_pool(port, server.address, listener="backlog = 8"))
+    proxy.signal(signal.SIGSTOP)
+    answers: list[bytes] = []
+    threads = [threading.Thread(target=lambda: answers.append(peers.fetch(port))) for _ in range(100)]
+    try:
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+    finally:
+        proxy.signal(signal.SIGCONT)
+    for thread in threads:
+        thread.join(peers.PATIENCE)
+    assert answers == [b"served"] * 100

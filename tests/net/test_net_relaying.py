@@ -1,0 +1,428 @@
+"""The way of a byte between two real connections, turned by hand: order, back-pressure, ends, resets, bulk."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lbproxy.balancing.pool import Pool
+from lbproxy.model import SendProxySettings
+from lbproxy.net.relaying import RelaySide
+from lbproxy.net.splicing import Pipes
+from lbproxy.net.transport import RECEIVE_BYTES
+from lbproxy.session.relay import DATA, OVER, QUEUE, Relay
+from tests.net.net_rig import Rig, put, reset, rig, take_all, turn
+
+MEGABYTE = random.Random(7).randbytes(1 << 20)
+
+
+@pytest.fixture(params=["epoll", "stock"])
+def place(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    with rig(stock=request.param == "stock") as made:
+        made.backends()
+        yield made
+
+
+def side_of(session: Relay, *, backend: bool = False) -> RelaySide:
+    side = session.backend_side if backend else session.client
+    assert isinstance(side, RelaySide)
+    return side
+
+
+def pump(place: Rig, source: socket.socket, target: socket.socket, data: bytes, *, end: bool = True) -> bytes:
+    """Send all of `data`, then FIN; what came out at the other end, which is read as fast as it comes."""
+    sent, got, ended = 0, bytearray(), False
+    shut = not end
+
+    def step() -> bool:
+        nonlocal sent, shut, ended
+        sent += put(source, data[sent : sent + 300_000])
+        if sent == len(data) and not shut:
+            source.shutdown(socket.SHUT_WR)
+            shut = True
+        more, ended = take_all(target)
+        got.extend(more)
+        return ended if end else len(got) >= len(data)
+
+    turn(place.reactor, step)
+    return bytes(got)
+
+
+class TestBytes:
+    def test_there_and_back(self, place: Rig) -> None:
+        session, client, backend = place.relay()
+        client.send(b"question")
+        turn(place.reactor)
+        assert take_all(backend) == (b"question", False)
+        backend.send(b"answer")
+        turn(place.reactor)
+        assert take_all(client) == (b"answer", False)
+        client.close()
+        backend.close()
+        record = place.until_over(session)
+        assert (record.outcome, record.bytes_in, record.bytes_out) == ("ok", 8, 6)
+        place.check_clean()
+
+    @pytest.mark.parametrize("way", ["up", "down"])
+    def test_a_megabyte_is_the_same_at_the_other_end(self, place: Rig, way: str) -> None:
+        session, client, backend = place.relay()
+        one, other = (client, backend) if way == "up" else (backend, client)
+        assert pump(place, one, other, MEGABYTE) == MEGABYTE
+        other.close()
+        record = place.until_over(session)
+        assert record.outcome == "ok"
+        assert (record.bytes_in if way == "up" else record.bytes_out) == len(MEGABYTE)
+        place.check_clean()
+
+    def test_both_ways_at_once_with_small_buffers(self, place: Rig) -> None:
+        place.close()
+        place.backends(receive=4096)
+        session, client, backend = place.relay(send=4096, receive=4096)
+        got_up, got_down = bytearray(), bytearray()
+        sent_up = sent_down = 0
+        data = MEGABYTE[:400_000]
+
+        def step() -> bool:
+            nonlocal sent_up, sent_down
+            sent_up += put(client, data[sent_up:])
+            sent_down += put(backend, data[sent_down:])
+            got_up.extend(take_all(backend, 7000)[0])
+            got_down.extend(take_all(client, 9000)[0])
+            return len(got_up) == len(got_down) == len(data)
+
+        turn(place.reactor, step)
+        assert got_up == got_down == data
+        client.close()
+        backend.close()
+        place.until_over(session)
+        place.check_clean()
+
+    @settings(max_examples=25, deadline=None)
+    @given(
+        chunks=st.lists(st.tuples(st.booleans(), st.integers(1, 90_000), st.booleans()), max_size=14),
+        small=st.booleans(),
+        stock=st.booleans(),
+    )
+    def test_any_chunks_arrive_as_they_were_sent(
+        self, chunks: list[tuple[bool, int, bool]], small: bool, stock: bool
+    ) -> None:
+        with rig(stock=stock) as place:
+            place.backends(receive=4096 if small else 0)
+            session, client, backend = place.relay(4096 if small else 0, 4096 if small else 0)
+            sent, got = {True: bytearray(), False: bytearray()}, {True: bytearray(), False: bytearray()}
+            for number, (up, size, read) in enumerate(chunks):
+                data = bytes([number]) * size
+                sent[up] += data[: put(client if up else backend, data)]
+                turn(place.reactor)
+                if read:
+                    got[up] += take_all(backend if up else client)[0]
+            client.shutdown(socket.SHUT_WR)
+            backend.shutdown(socket.SHUT_WR)
+            ends: dict[bool, bool] = {}
+
+            def step() -> bool:
+                for up, sock in ((True, backend), (False, client)):
+                    data, end = take_all(sock)
+                    got[up] += data
+                    ends[up] = end
+                return ends[True] and ends[False]
+
+            turn(place.reactor, step)
+            assert got == sent
+            record = place.until_over(session)
+            assert (record.outcome, record.bytes_in, record.bytes_out) == ("ok", len(sent[True]), len(sent[False]))
+            place.check_clean()
+
+
+class TestBeforeTheJoin:
+    def test_what_the_client_sends_early_comes_first(self, place: Rig) -> None:
+        session, client = place.accept()
+        client.send(b"early ")
+        backend = place.answered_by()
+        turn(place.reactor, lambda: session.phase == DATA)
+        client.send(b"late")
+        turn(place.reactor)
+        assert take_all(backend)[0] == b"early late"
+
+    def test_what_is_kept_is_one_buffer_at_the_most(self, place: Rig) -> None:
+        # The only slot is taken, so that the client waits.
+        pool = place.pools["web"]
+        place.pools["web"] = Pool(replace(pool.settings, max_active=1), random.Random(1).random, place.now)
+        place.relay()
+        session, client = place.accept()
+        assert session.phase == QUEUE
+        client.send(b"x")
+        turn(place.reactor)
+        put(client, MEGABYTE)
+        turn(place.reactor)
+        assert side_of(session).bytes_in > 1000
+        assert side_of(session).bytes_in <= RECEIVE_BYTES, "one buffer per direction (threats.md, section 2)"
+
+    def test_a_proxy_header_comes_before_everything(self, place: Rig) -> None:
+        place.close()
+        place.backends(send_proxy=SendProxySettings(1))
+        _, client, backend = place.relay()
+        client.send(b"hello")
+        turn(place.reactor)
+        assert take_all(backend)[0] == b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nhello"
+
+    def test_a_client_that_half_closed_early_gets_its_answer(self, place: Rig) -> None:
+        session, client = place.accept()
+        client.send(b"question")
+        client.shutdown(socket.SHUT_WR)
+        backend = place.answered_by()
+        got = bytearray()
+
+        def all_came() -> bool:
+            data, ended = take_all(backend)
+            got.extend(data)
+            return ended
+
+        turn(place.reactor, all_came)
+        assert got == b"question"
+        backend.send(b"answer")
+        backend.close()
+        assert place.until_over(session).outcome == "ok"
+        assert take_all(client) == (b"answer", True)
+
+
+class TestBackPressure:
+    def test_a_writer_is_not_read_while_the_reader_takes_nothing(self, place: Rig) -> None:
+        place.close()
+        place.backends(receive=4096)
+        session, client, backend = place.relay()
+        sent = 0
+        for _ in range(60):
+            sent += put(client, MEGABYTE)
+            turn(place.reactor)
+        side, other = side_of(session), side_of(session, backend=True)
+        assert other.held <= 1 << 20
+        assert sent < 30 << 20, "somebody takes without end"
+        assert place.worker.budget.used == (len(other.pending) if other.pending is not None else 0)
+        read_so_far = side.bytes_in
+        turn(place.reactor)
+        assert side.bytes_in == read_so_far
+        got = 0
+
+        def drained() -> bool:
+            nonlocal got
+            got += len(take_all(backend)[0])
+            return got == sent
+
+        turn(place.reactor, drained)
+        assert place.worker.budget.used == 0
+        assert other.held == 0
+
+    @pytest.mark.parametrize("who", ["client", "backend"])
+    def test_a_reader_that_takes_nothing_is_cut(self, who: str) -> None:
+        with rig(write_stall=3.0) as place:
+            place.backends(receive=4096 if who == "backend" else 0)
+            session, client, backend = place.relay(4096, 4096)
+            writer = client if who == "backend" else backend
+            for _ in range(30):
+                put(writer, MEGABYTE)
+                turn(place.reactor)
+            place.passes(2.5)
+            assert session.phase == DATA
+            place.passes(1.0)
+            assert place.records[0].outcome == "write_stall"
+            assert place.records[0].state == ("sD--" if who == "backend" else "cD--")
+            place.check_clean()
+
+    def test_the_record_counts_what_the_client_was_really_given(self) -> None:
+        with rig(write_stall=3.0) as place:
+            place.backends()
+            session, client, backend = place.relay(8192, 8192)
+            for _ in range(30):
+                put(backend, MEGABYTE)
+                turn(place.reactor)
+            side = side_of(session)
+            given = side_of(session, backend=True).bytes_in - side.held
+            assert side.held > 0
+            place.passes(4.0)
+            assert place.records[0].bytes_out == given
+
+
+class TestEnds:
+    def test_fin_is_passed_on_behind_the_data(self, place: Rig) -> None:
+        place.close()
+        place.backends(receive=4096)
+        session, client, backend = place.relay()
+        data = MEGABYTE[:500_000]
+        sent = put(client, data)
+        turn(place.reactor)
+        while sent < len(data):
+            sent += put(client, data[sent:])
+            turn(place.reactor)
+            if side_of(session).bytes_in > 100_000 and sent > 200_000:
+                break
+        client.shutdown(socket.SHUT_WR)
+        got = bytearray()
+
+        def ended() -> bool:
+            more, end = take_all(backend, 5000)
+            got.extend(more)
+            return end
+
+        turn(place.reactor, ended)
+        assert got == data[:sent]
+        backend.send(b"thanks")
+        turn(place.reactor)
+        assert take_all(client)[0] == b"thanks", "the other direction goes on"
+
+    def test_a_half_closed_backend_still_gets_bytes(self, place: Rig) -> None:
+        session, client, backend = place.relay()
+        backend.send(b"bye")
+        backend.shutdown(socket.SHUT_WR)
+        turn(place.reactor)
+        assert take_all(client) == (b"bye", True)
+        assert session.phase == DATA
+        client.send(b"still here")
+        turn(place.reactor)
+        assert take_all(backend) == (b"still here", False)
+        client.close()
+        assert place.until_over(session).outcome == "ok"
+        place.check_clean()
+
+    def test_a_reset_client_resets_the_backend(self, place: Rig) -> None:
+        session, client, backend = place.relay()
+        client.send(b"x")
+        turn(place.reactor)
+        take_all(backend)
+        reset(client)
+        assert place.until_over(session).outcome == "client_gone"
+        with pytest.raises(ConnectionResetError):
+            take_all(backend)
+        place.check_clean()
+
+    def test_a_reset_backend_resets_the_client(self, place: Rig) -> None:
+        session, client, backend = place.relay()
+        client.send(b"x")
+        turn(place.reactor)
+        reset(backend)
+        assert place.until_over(session).outcome == "backend_cut"
+        with pytest.raises(ConnectionResetError):
+            take_all(client)
+        place.check_clean()
+
+    @pytest.mark.parametrize("bulk", [False, True])
+    def test_what_was_read_from_a_backend_comes_before_its_reset(self, bulk: bool) -> None:
+        with rig() as place:
+            place.backends()
+            session, client, backend = place.relay(*((0, 0) if bulk else (8192, 8192)))
+            got = bytearray()
+            if bulk:
+                got.extend(pump(place, backend, client, MEGABYTE, end=False))
+                side = side_of(session)
+                for _ in range(40):
+                    put(backend, MEGABYTE)
+                    turn(place.reactor)
+            else:
+                side = side_of(session)
+                put(backend, MEGABYTE[:60_000])
+                turn(place.reactor)
+            assert side.held, "the client takes nothing now"
+            read = side_of(session, backend=True).bytes_in
+            reset(backend)
+            side_of(session, backend=True).watch(1)  # the reset is seen at once, not when reading goes on
+            turn(place.reactor)
+            try:
+                for _ in range(2000):
+                    more, _ = take_all(client)
+                    got.extend(more)
+                    if session.phase == OVER:
+                        break
+                    place.passes(0.1)
+                    turn(place.reactor)
+                got.extend(take_all(client)[0])
+            except ConnectionResetError:
+                pass
+            assert len(got) == read, "bytes that were read from the backend are missing"
+
+    def test_a_backend_that_resets_before_any_byte_is_replaced(self, place: Rig) -> None:
+        place.close()
+        place.backends(2)
+        session, client = place.accept()
+        first = place.answered_by(0)
+        turn(place.reactor, lambda: session.phase == DATA)
+        reset(first)
+        second = place.answered_by(1)
+        turn(place.reactor, lambda: session.phase == DATA)
+        client.send(b"hello")
+        turn(place.reactor)
+        assert take_all(second)[0] == b"hello"
+        session.kill(session.outcome)
+        place.check_clean()
+
+    def test_a_refused_backend_is_replaced(self, place: Rig) -> None:
+        place.close()
+        place.backends(2)
+        place.listening[0].close()
+        session, _ = place.accept()
+        place.answered_by(1)
+        turn(place.reactor, lambda: session.phase == DATA)
+        session.kill(session.outcome)
+        record = place.records[-1]
+        assert [(one.backend, one.error) for one in record.tries] == [("b0", "refused"), ("b1", None)]
+        assert place.avoided == ["b0"]
+        place.check_clean()
+
+    def test_a_fault_of_ours_ends_this_session_only(self, place: Rig) -> None:
+        session, client, _ = place.relay()
+        other, _, _ = place.relay()
+
+        def fail(side: object) -> None:
+            raise ZeroDivisionError
+
+        session.__class__ = type("Broken", (Relay,), {"__slots__": (), "first_bytes": lambda self, side: fail(side)})
+        client.send(b"x")
+        assert place.until_over(session).outcome == "internal"
+        assert [type(problem) for problem in place.faults] == [ZeroDivisionError]
+        assert other.phase == DATA
+        place.faults.clear()
+
+
+class TestBulk:
+    def test_a_bulk_stream_is_spliced_and_a_thin_one_is_not(self) -> None:
+        with rig() as place:
+            place.backends()
+            session, client, backend = place.relay()
+            for _ in range(20):
+                client.send(b"x" * 100)
+                turn(place.reactor)
+            assert place.worker.pipes.in_use == 0
+            take_all(backend)
+            assert pump(place, client, backend, MEGABYTE * 2, end=False) == MEGABYTE * 2
+            assert place.worker.pipes.in_use == 1
+            for _ in range(30):
+                client.send(b"x" * 100)
+                turn(place.reactor)
+            assert place.worker.pipes.in_use == 0, "a stream that grew thin is copied again"
+            assert take_all(backend)[0] == b"x" * 3000
+            client.close()
+            backend.close()
+            place.until_over(session)
+            place.check_clean()
+
+    def test_a_killed_stream_gives_its_pipe_back(self) -> None:
+        with rig() as place:
+            place.backends(receive=4096)
+            session, client, _ = place.relay()
+            for _ in range(30):
+                put(client, MEGABYTE)
+                turn(place.reactor)
+            session.kill(session.outcome)
+            place.check_clean()
+
+    def test_without_pipes_it_is_copied(self) -> None:
+        with rig() as place:
+            place.backends()
+            place.worker.pipes = Pipes(0)
+            _, client, backend = place.relay()
+            assert pump(place, client, backend, MEGABYTE * 2) == MEGABYTE * 2
