@@ -7,7 +7,6 @@ configuration file a value came from, 0 when there is none.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
@@ -19,12 +18,24 @@ PolicyName = Literal[
 ]
 LogLevel = Literal["debug", "info", "warn", "error"]
 Tlv = Literal["authority", "unique_id", "crc32c"]
-Unlimited = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The clocks of a session; None means "as the level above says"."""
+    """The clocks of a session, with their defaults."""
+
+    proxy_header: float = 5.0
+    connect: float = 5.0
+    try_window: float = 10.0
+    queue: float = 5.0
+    write_stall: float = 30.0
+    tunnel_idle: float = 3600.0
+    half_closed: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutSettings:
+    """The clocks that one level of the configuration sets; None means "as the level above says"."""
 
     proxy_header: float | None = None
     connect: float | None = None
@@ -37,11 +48,6 @@ class Timeouts:
     def over(self, base: Timeouts) -> Timeouts:
         """These, with the gaps filled from `base`."""
         return replace(base, **{f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None})
-
-
-DEFAULT_TIMEOUTS = Timeouts(
-    proxy_header=5.0, connect=5.0, try_window=10.0, queue=5.0, write_stall=30.0, tunnel_idle=3600.0, half_closed=60.0
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ class PoolSettings:
     outlier: OutlierSettings = OutlierSettings()
     slow_start: SlowStartSettings = SlowStartSettings()
     send_proxy: SendProxySettings | None = None
-    timeouts: Timeouts = Timeouts()
+    timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
 
 
@@ -148,7 +154,7 @@ class ListenerSettings:
     allow: NetworkSet | None = None
     deny: NetworkSet | None = None
     backlog: int = 4096
-    timeouts: Timeouts = Timeouts()
+    timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
 
 
@@ -166,7 +172,7 @@ class RouteSettings:
     clients: NetworkSet | None = None
     authority: tuple[str, ...] = ()
     priority: int = 5
-    timeouts: Timeouts = Timeouts()
+    timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
 
 
@@ -221,7 +227,7 @@ class Configuration:
     listeners: tuple[ListenerSettings, ...]
     pools: tuple[PoolSettings, ...]
     routes: tuple[RouteSettings, ...] = ()
-    timeouts: Timeouts = Timeouts()
+    timeouts: TimeoutSettings = TimeoutSettings()
     records: RecordSettings = RecordSettings()
     log: LogSettings = LogSettings()
     limits: LimitSettings = LimitSettings()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lbproxy.addresses import NetworkSet
-from lbproxy.model import DEFAULT_TIMEOUTS, Configuration, ListenerSettings, RouteSettings, Timeouts
+from lbproxy.model import Configuration, ListenerSettings, RouteSettings, Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Route:
     """What a session needs to know of the route it took.
 
     `name` is the route's, "" when it has none and for a listener's own pool; `line` is where the user wrote it.
-    `priority` 0 to 9 orders the pool's queue, 0 first. `timeouts` are complete: no field is None.
+    `priority` 0 to 9 orders the pool's queue, 0 first. `timeouts` are those of all levels together.
     """
 
     pool: str
@@ -123,7 +123,7 @@ def _candidate(configuration: Configuration, listener: ListenerSettings, setting
         listener.timeouts,
         configuration.timeouts,
     )
-    timeouts = DEFAULT_TIMEOUTS
+    timeouts = Timeouts()
     for level in reversed(levels):
         timeouts = level.over(timeouts)
     patterns = [pattern.lower().removesuffix(".") for pattern in settings.authority]

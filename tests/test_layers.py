@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "session": DECISIONS,
     "net": DECISIONS | {"session"},
     "service": DATA_PATH | {"config", ""},
-    "tap": {"service"},
+    "tap": {"service", ""},
     "cli": VALUES | {"service", "config", "net", ""},
     "demo": VALUES | {"service", "config", "net", ""},
     "__main__": {"cli"},

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from lbproxy.addresses import Address, NetworkSet
 from lbproxy.model import (
-    DEFAULT_TIMEOUTS,
     BackendSettings,
     Configuration,
     ListenerSettings,
     PoolSettings,
     RouteSettings,
     Timeouts,
+    TimeoutSettings,
 )
 from lbproxy.routing import ListenerRoutes, Route, RoutingTable
 
@@ -39,7 +39,7 @@ def pool_of(table: ListenerRoutes, client: str = "192.0.2.1", authority: str | N
 
 def test_a_listener_with_its_pool_alone_answers_without_asking() -> None:
     table = routes()
-    assert table.only == Route("main", "", 7, 5, DEFAULT_TIMEOUTS)
+    assert table.only == Route("main", "", 7, 5, Timeouts())
     assert table.find("192.0.2.1", None) is table.only
     assert table.find("", "a.example") is table.only
 
@@ -72,7 +72,7 @@ def test_a_route_without_conditions_is_the_end_of_the_list() -> None:
     table = routes(
         RouteSettings("red", name="all", line=3, priority=0), RouteSettings("blue", clients=NetworkSet(["10.0.0.0/8"]))
     )
-    assert table.only == Route("red", "all", 3, 0, DEFAULT_TIMEOUTS)
+    assert table.only == Route("red", "all", 3, 0, Timeouts())
     behind = routes(RouteSettings("blue", clients=NetworkSet(["10.0.0.0/8"])), RouteSettings("red"))
     assert behind.only is None
     assert pool_of(behind, "10.0.0.1") == "blue"
@@ -135,11 +135,11 @@ def test_a_client_without_an_address_is_in_no_network_and_an_empty_set_holds_nob
 
 
 def test_timeouts_come_from_the_nearest_level_that_sets_them() -> None:
-    names = [field.name for field in fields(Timeouts)]
+    names = [field.name for field in fields(TimeoutSettings)]
 
-    def level(number: int) -> Timeouts:
+    def level(number: int) -> TimeoutSettings:
         """A level sets as many of the first fields as its number says."""
-        return Timeouts(**{name: float(number) for name in names[:number]})
+        return TimeoutSettings(**{name: float(number) for name in names[:number]})
 
     configuration = Configuration(
         (replace(listener(pool="red"), timeouts=level(3)),),
@@ -151,7 +151,7 @@ def test_timeouts_come_from_the_nearest_level_that_sets_them() -> None:
     route, fallback = table.find("10.0.0.1", None), table.find("192.0.2.1", None)
     assert route is not None
     assert fallback is not None
-    rest = [getattr(DEFAULT_TIMEOUTS, name) for name in names[4:]]
+    rest = [getattr(Timeouts(), name) for name in names[4:]]
     assert [getattr(route.timeouts, name) for name in names] == [1.0, 2.0, 3.0, 4.0, *rest]
     assert [getattr(fallback.timeouts, name) for name in names] == [2.0, 2.0, 3.0, 4.0, *rest]
 

@@ -30,8 +30,8 @@ def build(tables: schema.FileTable, places: Places, file: str | None) -> model.C
     )
 
 
-def _timeouts(table: schema.AfterRouteTimeouts) -> model.Timeouts:
-    return model.Timeouts(**table.model_dump())
+def _timeouts(table: schema.AfterRouteTimeouts) -> model.TimeoutSettings:
+    return model.TimeoutSettings(**table.model_dump())
 
 
 def _networks(written: list[str] | None) -> NetworkSet | None:

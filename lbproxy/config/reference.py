@@ -20,7 +20,7 @@ from lbproxy.config.readings import Duration, Reading, Size
 from lbproxy.config.schema import FileTable
 from lbproxy.config.shapes import OneOrMore, TableOr, TableOrFalse, table_in
 from lbproxy.config.units import write_size, write_time
-from lbproxy.model import DEFAULT_TIMEOUTS, RecordSettings
+from lbproxy.model import RecordSettings, Timeouts
 
 _OPENING = """\
 # Configuration
@@ -145,7 +145,7 @@ def _default(path: str, name: str, field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     mark = next((mark for mark in field.metadata if isinstance(mark, Duration | Size)), None)
     if path == "timeouts":
-        value = dataclasses.asdict(DEFAULT_TIMEOUTS)[name]
+        value = dataclasses.asdict(Timeouts())[name]
     elif path.endswith(".timeouts"):
         return "the level above"
     if isinstance(value, BaseModel):

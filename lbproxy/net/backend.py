@@ -65,7 +65,7 @@ class ProxyClientFactory:
             session.dial_failed(TryError.DNS)
             return
         try:
-            sock, code = open_connection(*target, session.timeouts.write_stall or 0.0)
+            sock, code = open_connection(*target, session.timeouts.write_stall)
         except OSError as problem:
             session.dial_failed(connect_error(problem.errno or 0))
             return

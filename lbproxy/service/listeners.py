@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 
 from lbproxy.addresses import Address
-from lbproxy.model import DEFAULT_TIMEOUTS, Configuration, ListenerSettings, Timeouts
+from lbproxy.model import Configuration, ListenerSettings, Timeouts
 from lbproxy.net.admission import Total
 from lbproxy.net.binding import BindError, open_listening, passed_sockets, remove_unix_path
 from lbproxy.net.listening import Listener
@@ -35,7 +35,7 @@ class Listeners:
             for listener in configuration.listeners:
                 for address in listener.binds:
                     if address not in self._sockets:
-                        user_timeout = _timeouts(configuration, listener).write_stall or 0.0
+                        user_timeout = _timeouts(configuration, listener).write_stall
                         self._sockets[address] = open_listening(address, listener.backlog, user_timeout, self._passed)
                         opened.append(address)
         except BindError:
@@ -51,7 +51,7 @@ class Listeners:
             self.by_name.pop(name).close()
         for name, settings in wanted.items():
             routes = table.for_listener(name)
-            header_timeout = _timeouts(configuration, settings).proxy_header or 0.0
+            header_timeout = _timeouts(configuration, settings).proxy_header
             listener = self.by_name.get(name)
             if listener is None:
                 self.by_name[name] = Listener(settings, routes, worker, self._total, header_timeout)
@@ -87,4 +87,4 @@ class Listeners:
 
 
 def _timeouts(configuration: Configuration, listener: ListenerSettings) -> Timeouts:
-    return listener.timeouts.over(configuration.timeouts.over(DEFAULT_TIMEOUTS))
+    return listener.timeouts.over(configuration.timeouts.over(Timeouts()))

@@ -22,7 +22,7 @@ from lbproxy import errors
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome, TryError
-from lbproxy.model import DEFAULT_TIMEOUTS, Timeouts
+from lbproxy.model import Timeouts
 from lbproxy.preamble import HeaderReader, PreambleError, ProxyHeader, encode_v1, encode_v2
 from lbproxy.routing import Route
 from lbproxy.session.retrying import Try, may_try_again
@@ -40,6 +40,8 @@ _GONE = {
     CONNECT: errors.CLIENT_GONE_IN_CONNECT,
     DATA: errors.CLIENT_GONE_IN_DATA,
 }
+
+_DEFAULTS = Timeouts()
 
 Endpoint = tuple[str, int]
 
@@ -106,7 +108,7 @@ class Relay:
         self.slot = -1
         self.route: Route | None = None
         self.pool: Pool | None = None
-        self.timeouts: Timeouts = DEFAULT_TIMEOUTS
+        self.timeouts = _DEFAULTS
         self.priority = 5
         self.backend: Backend | None = None
         self.served_by: Backend | None = None
@@ -139,7 +141,7 @@ class Relay:
             return
         self.phase = HEADER
         self.reader = HeaderReader()
-        self.timeouts = Timeouts(proxy_header=header_timeout).over(DEFAULT_TIMEOUTS)
+        self.timeouts = Timeouts(proxy_header=header_timeout)
         self.world.wheel.add(self, header_timeout)
         client.start_reading()
 
@@ -190,7 +192,7 @@ class Relay:
         assert client is not None
         if header is None:
             client.start_reading()
-        self.world.wheel.sooner(self, timeouts.connect or 0.0)
+        self.world.wheel.sooner(self, timeouts.connect)
         self.world.factory.connect(self, self.world.clock())
 
     # Finding a backend.
@@ -203,7 +205,7 @@ class Relay:
             if refusal is None:
                 self.phase = QUEUE
                 self.queued_at = now
-                self.world.wheel.sooner(self, self.timeouts.queue or 0.0)
+                self.world.wheel.sooner(self, self.timeouts.queue)
                 return
         self._over(self._last_error(refusal))
 
@@ -232,7 +234,7 @@ class Relay:
         """The try is under way; `connected` or `dial_failed` follows."""
         self.backend_side = side
         if self.slot < 0 or self.tries is not None or self.queued_at >= 0:
-            self.world.wheel.sooner(self, self.timeouts.connect or 0.0)
+            self.world.wheel.sooner(self, self.timeouts.connect)
 
     def connected(self) -> None:
         """The backend took the connection: join the sides."""
@@ -282,7 +284,7 @@ class Relay:
             made=len(self.tries or ()),
             limit=self.pool.settings.tries,
             since_first=now - self.first_try_at,
-            window=self.timeouts.try_window or 0.0,
+            window=self.timeouts.try_window,
         )
 
     def _last_error(self, otherwise: Outcome) -> Outcome:
@@ -329,7 +331,7 @@ class Relay:
     def stalled(self) -> None:
         """A side began to hold bytes: somebody reads slowly, and is given `write_stall`."""
         if self.phase == DATA:
-            self.world.wheel.sooner(self, self.timeouts.write_stall or 0.0)
+            self.world.wheel.sooner(self, self.timeouts.write_stall)
 
     def ended(self, side: Side) -> None:
         """A side sent FIN: pass it on behind its data. The other direction goes on."""
@@ -343,7 +345,7 @@ class Relay:
             self.flushed()
         else:
             self.closing_at = self.world.clock()
-            self.world.wheel.sooner(self, self.timeouts.half_closed or 0.0)
+            self.world.wheel.sooner(self, self.timeouts.half_closed)
 
     def flushed(self) -> None:
         """A side holds nothing any more; with both ends reached this was the last of it."""
@@ -416,21 +418,21 @@ class Relay:
         if self.phase == DATA:
             return self._expire_data(now)
         if self.phase == CONNECT:
-            left = self.try_began + (timeouts.connect or 0.0) - now
+            left = self.try_began + timeouts.connect - now
             if left <= 0:
                 if self.backend_side is not None:
                     self.backend_side.close()
                     self.dial_failed(TryError.TIMEOUT)
-                left = timeouts.connect or 0.0
+                left = timeouts.connect
             return None if self.phase == OVER else left
         if self.phase == QUEUE:
-            left = self.queued_at + (timeouts.queue or 0.0) - now
+            left = self.queued_at + timeouts.queue - now
             if left <= 0:
                 self._time_out("queue", errors.QUEUE_TIMEOUT)
                 return None
             return left
         if self.phase == HEADER:
-            left = self.started + (timeouts.proxy_header or 0.0) - now
+            left = self.started + timeouts.proxy_header - now
             if left <= 0:
                 self.rule = "P2"
                 self._time_out("proxy_header", errors.PROXY_HEADER_TIMEOUT)
@@ -445,13 +447,13 @@ class Relay:
         due = math.inf
         for side, outcome in ((client, errors.WRITE_STALL_CLIENT), (backend, errors.WRITE_STALL_BACKEND)):
             if side.held:
-                left = side.moved + (timeouts.write_stall or 0.0) - now
+                left = side.moved + timeouts.write_stall - now
                 if left <= 0:
                     self._time_out("write_stall", outcome)
                     return None
                 due = min(due, left)
         half = client.finished or backend.finished
-        idle = (timeouts.half_closed if half else timeouts.tunnel_idle) or 0.0
+        idle = timeouts.half_closed if half else timeouts.tunnel_idle
         since = max(client.touched, backend.touched, client.moved, backend.moved, self.connected_at, self.closing_at)
         left = since + idle - now
         if left <= 0:
@@ -464,7 +466,7 @@ class Relay:
 
     def _expire_ending(self, now: float) -> float | None:
         alive = [side for side in (self.client, self.backend_side) if side is not None and side.unsent()]
-        stall = self.timeouts.write_stall or 0.0
+        stall = self.timeouts.write_stall
         stalled = all(now - max(side.moved, self.closing_at) >= stall for side in alive)
         if not alive or stalled:
             self._over(self.outcome, reset=True)

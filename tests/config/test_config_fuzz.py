@@ -77,7 +77,7 @@ def sane(loaded: Loaded) -> None:
         assert all_positive(clocks)
 
 
-def all_positive(clocks: model.Timeouts) -> bool:
+def all_positive(clocks: model.TimeoutSettings) -> bool:
     return all(seconds is None or seconds > 0 for seconds in dataclasses.astuple(clocks))
 
 

@@ -11,7 +11,7 @@ from tests.live.harness import Lbproxy, Ports
 from tests.live.peers import Backend, Script, Stream
 
 
-@pytest.fixture()
+@pytest.fixture
 def ports() -> Iterator[Ports]:
     """Ports for this test alone."""
     held = Ports()
@@ -19,14 +19,14 @@ def ports() -> Iterator[Ports]:
     held.release()
 
 
-@pytest.fixture()
+@pytest.fixture
 def stack() -> Iterator[ExitStack]:
     """Whatever has to end with the test."""
     with ExitStack() as stack:
         yield stack
 
 
-@pytest.fixture()
+@pytest.fixture
 def start(stack: ExitStack, ports: Ports) -> Callable[..., Lbproxy]:
     """Starts an lbproxy; the arguments are those of Lbproxy."""
 
@@ -38,7 +38,7 @@ def start(stack: ExitStack, ports: Ports) -> Callable[..., Lbproxy]:
     return begin
 
 
-@pytest.fixture()
+@pytest.fixture
 def backend(stack: ExitStack) -> Callable[..., Backend]:
     """Starts a scripted backend; the arguments are those of Backend."""
 
@@ -50,7 +50,7 @@ def backend(stack: ExitStack) -> Callable[..., Backend]:
     return begin
 
 
-@pytest.fixture()
+@pytest.fixture
 def stream(stack: ExitStack) -> Callable[[int], Stream]:
     """Starts a background stream of requests to an echo behind this port; it must end without an error."""
 

@@ -293,7 +293,9 @@ def test_write_stall_ends_a_backend_that_does_not_read(
 
 
 @pytest.mark.parametrize("timer", ["write_stall", "tunnel_idle"])
-def test_a_client_that_vanished_is_freed(start: Start, backend: Serve, ports: Ports, stack: ExitStack, timer: str) -> None:
+def test_a_client_that_vanished_is_freed(
+    start: Start, backend: Serve, ports: Ports, stack: ExitStack, timer: str
+) -> None:
     """Scenario 25: nothing comes from it any more, not even acknowledgements or FIN."""
     port = ports.reserve()
     go_on = threading.Event()

@@ -163,9 +163,7 @@ class Rig:
             host, port = listening.getsockname()
             made.append(BackendSettings(f"b{number}", Address("ip", host, port)))
         settings.setdefault("policy", "first")
-        self.pools["web"] = pool = Pool(
-            PoolSettings("web", tuple(made), **settings), random.Random(1).random, self.now
-        )
+        self.pools["web"] = pool = Pool(PoolSettings("web", tuple(made), **settings), random.Random(1).random, self.now)
         return pool
 
     # Balancer.

@@ -90,7 +90,9 @@ class TestDispatch:
         reactor.doIteration(0)
         assert len(spy.told) == 4
 
-    @pytest.mark.parametrize(("mask", "told"), [(READ, ["read"]), (WRITE, ["write"]), (READ | WRITE, ["read", "write"])])
+    @pytest.mark.parametrize(
+        ("mask", "told"), [(READ, ["read"]), (WRITE, ["write"]), (READ | WRITE, ["read", "write"])]
+    )
     def test_a_hang_up_is_told_by_the_call_that_is_waited_for(
         self, reactor: ProxyReactor, pair: Pair, mask: int, told: list[str]
     ) -> None:

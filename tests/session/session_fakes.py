@@ -15,7 +15,7 @@ from lbproxy.addresses import Address
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome, TryError
-from lbproxy.model import DEFAULT_TIMEOUTS, BackendSettings, PoolSettings, Timeouts
+from lbproxy.model import BackendSettings, PoolSettings, Timeouts
 from lbproxy.routing import Route
 from lbproxy.session.record import RelayRecord, record_of
 from lbproxy.session.relay import DATA, OVER, Relay
@@ -223,14 +223,19 @@ def pool_settings(names: str = "a b c", **rest: Any) -> PoolSettings:
 
 def route_with(**timeouts: float) -> Route:
     """The route of everybody, to pool "web"; the defaults of the timeouts apart."""
-    return Route("web", "all", 3, 5, replace(DEFAULT_TIMEOUTS, **timeouts))
+    return Route("web", "all", 3, 5, replace(Timeouts(), **timeouts))
 
 
 class Conversation:
     """A world with one pool, one listener, and the sessions that `accept` makes. It fills `World`."""
 
     def __init__(
-        self, names: str = "a b c", *, route: Route | None = None, timeouts: Mapping[str, float] | None = None, **rest: Any
+        self,
+        names: str = "a b c",
+        *,
+        route: Route | None = None,
+        timeouts: Mapping[str, float] | None = None,
+        **rest: Any,
     ) -> None:
         self.log: list[str] = []
         self.now = START
@@ -268,7 +273,9 @@ class Conversation:
         done, self.log[:] = list(self.log), []
         return done
 
-    def accept(self, *, header: float | None = None, peer: tuple[str, int] = PEER, local: tuple[str, int] = LOCAL) -> Relay:
+    def accept(
+        self, *, header: float | None = None, peer: tuple[str, int] = PEER, local: tuple[str, int] = LOCAL
+    ) -> Relay:
         """A client connects; with `header` it may take so long to send a PROXY header."""
         self.gate.sessions += 1
         session = Relay(self, self.gate, peer, local, self.now)

@@ -241,9 +241,7 @@ class Play:
     places=st.sampled_from([0, 1, 10]),
     tries=st.integers(1, 4),
 )
-def test_a_lease_is_given_back_exactly_once(
-    steps: list[tuple[str, int]], most: int, places: int, tries: int
-) -> None:
+def test_a_lease_is_given_back_exactly_once(steps: list[tuple[str, int]], most: int, places: int, tries: int) -> None:
     talk = Conversation(max_active=most, queue_size=places, tries=tries, timeouts={"queue": 2.0, "write_stall": 3.0})
     play = Play(talk)
     for word, number in steps:
