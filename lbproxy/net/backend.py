@@ -65,7 +65,7 @@ class ProxyClientFactory:
             session.dial_failed(TryError.DNS)
             return
         try:
-            sock, code = open_connection(*target, session.timeouts.write_stall)
+            sock, code = open_connection(*target)
         except OSError as problem:
             session.dial_failed(connect_error(problem.errno or 0))
             return

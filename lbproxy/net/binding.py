@@ -9,10 +9,10 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lbproxy.addresses import Address
-from lbproxy.net.dialing import tune_stream
+from lbproxy.net.dialing import set_liveness, set_no_delay
 
 # The first descriptor that systemd passes, see sd_listen_fds(3).
 _FIRST_PASSED = 3
@@ -35,12 +35,13 @@ def open_listening(
         elif address.kind == "unix":
             sockets = [_bind_unix(address.host)]
         else:
-            sockets = [_bind_ip(family, target) for family, target in _resolve(address)]
+            sockets = _bind_all(_resolve(address))
     except OSError as problem:
         raise BindError(_explain(address, problem)) from problem
     for sock in sockets:
         if sock.family != socket.AF_UNIX:
-            tune_stream(sock, user_timeout)
+            set_no_delay(sock)
+            set_liveness(sock, user_timeout)
         sock.listen(backlog)
         sock.setblocking(False)
     return sockets
@@ -81,6 +82,18 @@ def _resolve(address: Address) -> list[tuple[int, tuple[str, int]]]:
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     targets = {(family, (str(target[0]), int(target[1]))) for family, _, _, _, target in found}
     return sorted(targets)
+
+
+def _bind_all(targets: Iterable[tuple[int, tuple[str, int]]]) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family, target in targets:
+            sockets.append(_bind_ip(family, target))
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def _bind_ip(family: int, target: tuple[str, int]) -> socket.socket:

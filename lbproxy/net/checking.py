@@ -48,7 +48,7 @@ class CheckConnection:
         """Connect to what `target_of` gave."""
         self._target = target
         try:
-            self._sock, code = open_connection(family, target, float("inf"))
+            self._sock, code = open_connection(family, target)
         except OSError:
             self._finish("SOCKERR")
             return

@@ -36,12 +36,12 @@ def connect_error(code: int) -> TryError:
     return _ERRORS.get(code, TryError.UNREACHABLE)
 
 
-def tune_stream(sock: socket.socket, user_timeout: float) -> None:
-    """Set what every proxied TCP socket has. On a listening socket, what it accepts inherits it all (Linux).
+def set_liveness(sock: socket.socket, user_timeout: float) -> None:
+    """Have the kernel notice a peer that is gone without a word, on a silent connection and on one with data under way.
 
     `user_timeout` is the seconds that sent data may stay without acknowledgement; infinite leaves the system's rule.
+    On a listening socket, what it accepts inherits all this (Linux).
     """
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
@@ -49,6 +49,11 @@ def tune_stream(sock: socket.socket, user_timeout: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
         if user_timeout < 1e6:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
+
+
+def set_no_delay(sock: socket.socket) -> None:
+    """Let small writes leave at once; what a listening socket accepts inherits it (Linux)."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def target_of(address: Address) -> tuple[int, Any]:
@@ -59,15 +64,16 @@ def target_of(address: Address) -> tuple[int, Any]:
     return (socket.AF_INET6 if ":" in address.host else socket.AF_INET), (address.host, address.port)
 
 
-def open_connection(family: int, target: Any, user_timeout: float) -> tuple[socket.socket, int]:
+def open_connection(family: int, target: Any) -> tuple[socket.socket, int]:
     """Begin to connect: a non-blocking socket, and 0 or the error code of connect(2).
 
-    Raises OSError when there is no socket to be had.
+    The connection is not watched over yet (see `set_liveness`): that is five system calls which most do not live long
+    enough to need. Raises OSError when there is no socket to be had.
     """
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if family != socket.AF_UNIX:
-            tune_stream(sock, user_timeout)
+            set_no_delay(sock)
         return sock, sock.connect_ex(target)
     except BaseException:
         sock.close()

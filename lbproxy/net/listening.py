@@ -229,7 +229,8 @@ class Port:
     def stop(self) -> None:
         """Accept no more; the socket stays open, its owner closes it."""
         if self.sock is not None:
-            self._listener.worker.poller.forget(self)
+            # Not just forgotten: the socket lives on, here or with systemd, and so would its events.
+            self._listener.worker.poller.watch(self, 0)
             self.sock = None
 
 

@@ -49,12 +49,13 @@ class ProxyReactor(EPollReactor):
                 self._stock(fd, event)
                 continue
             try:
+                # The mask is asked since this event may be older than the descriptor: its number may have been
+                # another's when the batch was fetched.
                 if event == _IN:
-                    descriptor.doRead()
-                elif event == _OUT:
-                    descriptor.doWrite()
+                    if descriptor.mask & _IN:
+                        descriptor.doRead()
                 else:
-                    _several(descriptor, event)
+                    _otherwise(descriptor, event)
             except Exception as problem:
                 descriptor.broken(problem)
 
@@ -75,8 +76,8 @@ class ProxyReactor(EPollReactor):
             log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
 
 
-def _several(descriptor: Descriptor, event: int) -> None:
-    """More than one thing happened. An error or a hang-up is told by the call that the descriptor waits for."""
+def _otherwise(descriptor: Descriptor, event: int) -> None:
+    """It can be written, or several things happened. Errors and hang-ups are told by the call that is waited for."""
     if event & ~_OUT and descriptor.mask & _IN:
         descriptor.doRead()
     if descriptor.mask & _OUT:

@@ -11,7 +11,7 @@ import socket
 from typing import Any, Protocol
 
 from lbproxy.errors import TryError
-from lbproxy.net.dialing import connect_error
+from lbproxy.net.dialing import connect_error, set_liveness
 from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.splicing import BULK_READS, SPLICE_BYTES, THIN_SPLICES, Pipe, Pipes, splice
 from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW, Shared, Transport
@@ -39,10 +39,11 @@ class RelaySide(Transport):
     """One side of a relay; see `Side` in session/seams.py.
 
     Reading goes three ways: into `kept` before there is a `peer`, through the shared buffer to the peer, and, once
-    the stream has proved to be bulk, through a `pipe` that the kernel fills and empties without copying.
+    the stream has proved to be bulk, through a `pipe` that the kernel fills and empties without copying. `_apart` is
+    True for the first and the last, so that the way of most bytes asks one question only.
     """
 
-    __slots__ = ("_bulk", "_kept", "_thin", "moved", "peer", "pipe", "session", "stopped", "touched")
+    __slots__ = ("_apart", "_bulk", "_kept", "_thin", "moved", "peer", "pipe", "session", "stopped", "touched")
     shared: RelayShared
 
     def __init__(self, shared: RelayShared, sock: socket.socket, session: Relay) -> None:
@@ -52,6 +53,7 @@ class RelaySide(Transport):
         self.pipe: Pipe | None = None
         self.touched = self.moved = shared.wheel.now
         self.stopped = False
+        self._apart = True
         self._kept = b""
         self._bulk = 0
         self._thin = 0
@@ -60,8 +62,8 @@ class RelaySide(Transport):
 
     def doRead(self) -> None:
         """See IReadDescriptor: one buffer from this side to the other."""
-        if self.pipe is not None:
-            self._splice(self.pipe)
+        if self._apart:
+            self._read_apart()
             return
         try:
             count = self._receive(RECEIVE_BUFFER)
@@ -88,25 +90,43 @@ class RelaySide(Transport):
         elif count == RECEIVE_BYTES:
             self._bulk += 1
             if self._bulk >= BULK_READS:
-                self.pipe = self.shared.pipes.take()
+                self._take_pipe()
         if self.bytes_in == count:
             self.session.first_bytes(self)
+
+    def _read_apart(self) -> None:
+        """As doRead: into the pipe, or into what is kept for a peer to come."""
+        if self.pipe is not None:
+            self._splice(self.pipe)
+            return
+        try:
+            count = self._receive(RECEIVE_VIEW[len(self._kept) :])
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self.lost(problem)
+            return
+        if not count:
+            self._read_otherwise(0)
+            return
+        self.touched = self.shared.wheel.now
+        self.bytes_in += count
+        self._kept += RECEIVE_VIEW[len(self._kept) :][:count]
+        if len(self._kept) >= RECEIVE_BYTES:
+            self.unwatch(READ)
+        self.session.arrived()
 
     def _read_otherwise(self, count: int) -> None:
         if not count:
             self.finished = True
-            self.unwatch(READ)
             self.session.ended(self)
+            if self.sock is not None:  # a FIN would be told again and again
+                self.unwatch(READ)
             return
         self.touched = self.shared.wheel.now
         self.bytes_in += count
         if self.peer is not None:  # woken although reading was paused: nothing may overtake what is held
             self._hold_back(self.peer, RECEIVE_VIEW[:count])
-            return
-        self._kept += RECEIVE_VIEW[:count]
-        if len(self._kept) >= RECEIVE_BYTES:
-            self.unwatch(READ)
-        self.session.arrived()
 
     def _hold_back(self, peer: RelaySide, rest: memoryview) -> None:
         if peer.pending is None:
@@ -158,11 +178,16 @@ class RelaySide(Transport):
                 return True
         return True
 
+    def _take_pipe(self) -> None:
+        self.pipe = self.shared.pipes.take()
+        self._apart = self.pipe is not None
+        self._bulk = self._thin = 0
+
     def _give_pipe_back(self) -> None:
         if self.pipe is not None:
             self.shared.pipes.give_back(self.pipe)
             self.pipe = None
-            self._bulk = self._thin = 0
+            self._apart = False
 
     # Writing.
 
@@ -171,7 +196,7 @@ class RelaySide(Transport):
         """See Side."""
         peer = self.peer
         piped = peer.pipe.held if peer is not None and peer.pipe is not None else 0
-        return piped + (len(self.pending) if self.pending is not None else 0)
+        return piped + (0 if self.pending is None else len(self.pending))
 
     def doWrite(self) -> None:
         """See IWriteDescriptor: what the pipe of the other side holds, else what is pending."""
@@ -217,6 +242,11 @@ class RelaySide(Transport):
         if self.sock is not None and not (self.finished or self.stopped or full):
             self.watch(READ)
 
+    def watch_over(self) -> None:
+        """See Side."""
+        if self.sock is not None and self.sock.family != socket.AF_UNIX:
+            set_liveness(self.sock, self.session.timeouts.write_stall)
+
     def stop_reading(self) -> None:
         """See Side."""
         self.stopped = True
@@ -235,6 +265,7 @@ class RelaySide(Transport):
         """See ClientSide."""
         assert isinstance(backend, RelaySide)  # sessions join the sides that this package gave them
         self.peer, backend.peer = backend, self
+        self._apart = backend._apart = False
         first = preamble + self.take_kept()
         if first:
             backend.write(first)
@@ -254,13 +285,19 @@ class RelaySide(Transport):
     def part(self) -> None:
         """See ClientSide."""
         self.peer = None
+        self._apart = True
         if not self.finished:
             self.watch(READ)
 
     def close(self) -> None:
-        """See Side. A pipe that still holds bytes is closed with them: they are nobody else's."""
-        if self.pipe is not None:
-            self.dropped += self.pipe.held
+        """See Side. What a pipe holds for this side is lost with it; what ours holds is still the peer's to take."""
+        if self.sock is None:
+            return
+        peer = self.peer
+        if peer is not None and peer.pipe is not None:
+            self.dropped += peer.pipe.held
+            peer._give_pipe_back()
+        if self.pipe is not None and (not self.pipe.held or peer is None or peer.sock is None):
             self._give_pipe_back()
         super().close()
 

@@ -13,6 +13,7 @@ import struct
 from fcntl import ioctl
 from typing import Protocol
 
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -128,7 +129,12 @@ class Transport:
     def connectionLost(self, reason: Failure) -> None:
         """A stock reactor saw a hang-up or an error before we did, or is about to end."""
         self.mask = 0
-        if self.sock is not None:
+        if self.sock is None:
+            return
+        if reason.check(ConnectionDone, ConnectionLost) is None:
+            # Not the connection: doRead or doWrite raised, and the reactor has logged it.
+            self.broken(reason.value or RuntimeError(str(reason)))
+        else:
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self.lost(OSError(code or errno.ECONNRESET, reason.getErrorMessage()))
 
@@ -189,11 +195,16 @@ class Transport:
             self._shut_down()
 
     def unsent(self) -> int:
-        """Bytes that have not reached the peer's kernel yet: ours that are pending, and the kernel's send queue."""
+        """Bytes that the peer's kernel has not acknowledged yet: those held here, and our kernel's send queue."""
         if self.sock is None:
             return 0
         queued: int = struct.unpack("i", ioctl(self.fd, _SIOCOUTQ, b"\0\0\0\0"))[0]
-        return queued + (len(self.pending) if self.pending is not None else 0)
+        return queued + self.held
+
+    @property
+    def held(self) -> int:
+        """Bytes that our kernel has not taken yet."""
+        return 0 if self.pending is None else len(self.pending)
 
     def close(self) -> None:
         """Close at once. What the kernel has taken is still delivered, what is pending is not."""
@@ -204,8 +215,8 @@ class Transport:
             self.shared.poller.forget(self)
         self.sock = None
         if self.pending is not None:
-            self.dropped = len(self.pending)
-            self.shared.budget.used -= self.dropped
+            self.dropped += len(self.pending)
+            self.shared.budget.used -= len(self.pending)
             self.pending = None
         sock.close()
 

@@ -123,10 +123,12 @@ class Worker:
             self.room_again()
 
     def _tick(self) -> None:
+        self._ticking = None
         self.wheel.advance(self.clock())
         if self.choked:
             self._breathe()
-        self._ticking = self.reactor.callLater(self.wheel.tick, self._tick) if self.wheel or self.choked else None
+        if self._running and self._ticking is None and (self.wheel or self.choked):
+            self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
 
     def _expiry_broken(self, timed: Timed, problem: Exception) -> None:
         if isinstance(timed, Relay):

@@ -87,6 +87,7 @@ class Relay:
         "tried",
         "tries",
         "try_began",
+        "watched_over",
         "world",
     )
 
@@ -115,6 +116,7 @@ class Relay:
         self.tried: tuple[Backend, ...] = ()
         self.tries: list[Try] | None = None
         self.retrying = False
+        self.watched_over = False
         self.reader: HeaderReader | None = None
         self.header: ProxyHeader | None = None
         self.queued_at = -1.0
@@ -265,6 +267,7 @@ class Relay:
         self.tried = (*self.tried, backend)
         self.backend = self.backend_side = None
         self.connected_at = -1.0
+        self.watched_over = False
         self._retry_over()
         if error.counts:
             pool.failed(backend, now, now - began)
@@ -340,10 +343,11 @@ class Relay:
             self._over(errors.CLIENT_GONE_IN_HEADER)
         if self.phase != DATA or client is None or backend is None:
             return  # before DATA: join() will find the side finished
-        (backend if side is client else client).finish()
-        if client.finished and backend.finished:
+        if client.finished and backend.finished and not client.held and not backend.held:
             self.flushed()
-        else:
+            return
+        (backend if side is client else client).finish()
+        if not (client.finished and backend.finished):
             self.closing_at = self.world.clock()
             self.world.wheel.sooner(self, self.timeouts.half_closed)
 
@@ -444,6 +448,10 @@ class Relay:
         client, backend, timeouts = self.client, self.backend_side, self.timeouts
         assert client is not None
         assert backend is not None
+        if not self.watched_over:
+            # Old enough to be asked: worth the system calls.
+            self.watched_over = True
+            backend.watch_over()
         due = math.inf
         for side, outcome in ((client, errors.WRITE_STALL_CLIENT), (backend, errors.WRITE_STALL_BACKEND)):
             if side.held:

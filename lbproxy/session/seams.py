@@ -41,6 +41,9 @@ class Side(Protocol):
     def abort(self) -> None:
         """Reset now; what is held is dropped. Nothing happens on a closed side."""
 
+    def watch_over(self) -> None:
+        """Have the kernel notice when the peer is gone without a word."""
+
     def pause_reading(self) -> None:
         """Read nothing for now."""
 

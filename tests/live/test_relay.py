@@ -249,6 +249,44 @@ def test_a_cut_stream_is_never_taken_for_a_whole_one(scene: _Scene) -> None:
     assert b"".join(peers.blocks(size)).startswith(found)
 
 
+@pytest.mark.parametrize("first", ["client", "backend"])
+def test_a_second_reset_ends_what_was_waiting_after_the_first(scene: _Scene, first: str) -> None:
+    """After one side's reset the other still gets what is on its way; when that side resets too, nobody is left."""
+    go_on = threading.Event()
+
+    def stuck(conn: socket.socket) -> None:
+        if first == "backend":
+            _fill(conn)
+            peers.reset(conn)
+        go_on.wait(peers.PATIENCE)
+        peers.reset(conn)
+
+    scene.play(stuck)
+    client = connect(scene.port, receive_buffer=4096)
+    if first == "client":
+        _fill(client)
+        peers.reset(client)
+    until(lambda: _phases(scene) == ["ending"], "one side was reset")
+    if first == "backend":
+        peers.reset(client)
+    go_on.set()
+    until(lambda: _phases(scene) == [], "the session is over", 2.0)
+
+
+def _fill(sock: socket.socket) -> None:
+    """Send until nothing has been taken for a while."""
+    sock.settimeout(0.3)
+    try:
+        while True:
+            sock.sendall(b"x" * 65536)
+    except TimeoutError:
+        return
+
+
+def _phases(scene: _Scene) -> list[str]:
+    return [one["phase"] for one in scene.proxy.ask("GET", "/v1/sessions")[1]]
+
+
 def test_a_client_that_resets_a_download_frees_the_backend(scene: _Scene) -> None:
     """Scenario 23."""
     scene.play(peers.source(100_000_000))

@@ -7,14 +7,13 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from lbproxy.addresses import Address
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome
-from lbproxy.model import DEFAULT_TIMEOUTS, BackendSettings, PoolSettings
+from lbproxy.model import BackendSettings, PoolSettings, Timeouts
 from lbproxy.net.dialing import target_of
 from lbproxy.net.polling import StockPoller
 from lbproxy.net.reactor import ProxyReactor
@@ -145,7 +144,7 @@ class Rig:
         self.targets: dict[str, tuple[int, Any] | None] = {}
         self.listening: list[socket.socket] = []
         self.pools: dict[str, Pool] = {}
-        self.gate = RigGate(Route("web", "", 0, 5, replace(DEFAULT_TIMEOUTS, **timeouts)))
+        self.gate = RigGate(Route("web", "", 0, 5, Timeouts(**timeouts)))
         self.worker = Worker(reactor, self, self._ended, self.faults.append, buffers=1 << 20, clock=lambda: self.now)
         if stock:
             self.worker.poller = StockPoller(reactor)

@@ -14,7 +14,7 @@ import pytest
 from lbproxy.addresses import Address
 from lbproxy.errors import TryError
 from lbproxy.net.binding import BindError, open_listening, passed_sockets, remove_unix_path
-from lbproxy.net.dialing import connect_error, open_connection, target_of
+from lbproxy.net.dialing import connect_error, open_connection, set_liveness, target_of
 from tests.net.net_rig import tcp_listener
 
 
@@ -218,18 +218,22 @@ class TestDialing:
     def test_what_is_dialled(self, address: Address, target: object) -> None:
         assert target_of(address) == target
 
-    @pytest.mark.parametrize("user_timeout", [30.0, float("inf")])
-    def test_a_connection_makes_nobody_wait(self, user_timeout: float) -> None:
+    def test_a_connection_makes_nobody_wait(self) -> None:
         with tcp_listener() as listening:
-            sock, code = open_connection(socket.AF_INET, listening.getsockname(), user_timeout)
+            sock, code = open_connection(socket.AF_INET, listening.getsockname())
             assert code in (0, errno.EINPROGRESS)
             assert not sock.getblocking()
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            wanted = 30_000 if user_timeout == 30.0 else 0
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == wanted
             sock.close()
 
+    @pytest.mark.parametrize(("user_timeout", "milliseconds"), [(30.0, 30_000), (float("inf"), 0)])
+    def test_a_connection_that_stays_is_watched_over(self, user_timeout: float, milliseconds: int) -> None:
+        with socket.socket() as sock:
+            set_liveness(sock, user_timeout)
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == milliseconds
+
     def test_a_path_where_nobody_listens(self, tmp_path: Path) -> None:
-        sock, code = open_connection(socket.AF_UNIX, str(tmp_path / "s"), 30.0)
+        sock, code = open_connection(socket.AF_UNIX, str(tmp_path / "s"))
         assert code == errno.ENOENT
         sock.close()

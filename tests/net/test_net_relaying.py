@@ -235,16 +235,20 @@ class TestBackPressure:
             assert place.records[0].state == ("sD--" if who == "backend" else "cD--")
             place.check_clean()
 
-    def test_the_record_counts_what_the_client_was_really_given(self) -> None:
+    @pytest.mark.parametrize("bulk", [False, True])
+    def test_the_record_counts_what_the_client_was_really_given(self, bulk: bool) -> None:
         with rig(write_stall=3.0) as place:
             place.backends()
-            session, client, backend = place.relay(8192, 8192)
+            session, client, backend = place.relay(*(() if bulk else (8192, 8192)))
+            if bulk:
+                pump(place, backend, client, MEGABYTE * 2, end=False)
             for _ in range(30):
                 put(backend, MEGABYTE)
                 turn(place.reactor)
             side = side_of(session)
             given = side_of(session, backend=True).bytes_in - side.held
             assert side.held > 0
+            assert (place.worker.pipes.in_use > 0) == bulk
             place.passes(4.0)
             assert place.records[0].bytes_out == given
 
@@ -318,7 +322,7 @@ class TestEnds:
             if not bulk:
                 place.worker.pipes = Pipes(0)
             place.backends(receive=8192)
-            session, client, backend = place.relay(8192)
+            session, client, backend = place.relay(*(() if bulk else (8192,)))
             got = bytearray(pump(place, backend, client, MEGABYTE, end=False))
             for _ in range(40):
                 put(backend, MEGABYTE)

@@ -72,6 +72,15 @@ class FakeSide:
         self.dropped, self.held = self.held, 0
         self.queued = 0
 
+    def watch_over(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
     def stop_reading(self) -> None:
         self.reading = False
         self._log.append(f"{self.name}.stop_reading")

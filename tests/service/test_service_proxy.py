@@ -1,0 +1,229 @@
+"""The whole service: listeners and pools from configuration to configuration, and its end."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lbproxy.addresses import Address
+from lbproxy.config import Loaded, Problem
+from lbproxy.model import CheckSettings, LogSettings, RecordSettings, StopSettings
+from lbproxy.net.binding import BindError
+from tests.net.net_rig import take_all, tcp_listener, turn
+from tests.service.service_rig import at, configured, free_port, pool, running
+
+
+def refused(port: int) -> bool:
+    """Whether nobody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+class TestListeners:
+    def test_an_address_keeps_its_socket_and_its_queue_from_listener_to_listener(self) -> None:
+        port, other, end = free_port(), free_port(), tcp_listener()
+        web = pool("web", end.getsockname()[1])
+        with running(configured({"a": [port], "b": [other]}, (web,))) as made:
+            waits = socket.create_connection(("127.0.0.1", port))
+            made.service.apply(configured({"a": [other], "b": [port]}, (web,)))
+            turn(made.reactor)
+            sessions = {name: one.admission.accepted for name, one in made.service.listeners.by_name.items()}
+            assert sessions == {"a": 0, "b": 1}
+            client = made.connect(other)
+            assert made.service.listeners.by_name["a"].admission.accepted == 1
+            client.close()
+            waits.close()
+        end.close()
+
+    def test_an_address_that_a_new_listener_takes_over(self) -> None:
+        port, end = free_port(), tcp_listener()
+        web = pool("web", end.getsockname()[1])
+        with running(configured({"old": [port]}, (web,))) as made:
+            made.service.apply(configured({"new": [port]}, (web,)))
+            client = made.connect(port)
+            assert list(made.service.listeners.by_name) == ["new"]
+            assert made.service.listeners.by_name["new"].admission.accepted == 1
+            client.close()
+        end.close()
+
+    def test_sessions_go_on_when_their_listener_goes(self) -> None:
+        port, end = free_port(), tcp_listener()
+        web = pool("web", end.getsockname()[1])
+        with running(configured({"a": [port], "b": [free_port()]}, (web,))) as made:
+            client = made.connect(port)
+            backend, _ = end.accept()
+            turn(made.reactor)
+            made.service.apply(configured({"b": []}, (web,)))
+            assert refused(port)
+            client.send(b"still here")
+            turn(made.reactor)
+            assert backend.recv(100) == b"still here"
+            client.close()
+            backend.close()
+            turn(made.reactor, lambda: made.service.total.sessions == 0)
+        end.close()
+
+    def test_a_bind_that_fails_changes_nothing(self) -> None:
+        port, fresh, web = free_port(), free_port(), pool("web", 9101)
+        before = configured({"a": [port]}, (web,))
+        with tcp_listener() as taken, running(before) as made:
+            wanted = configured({"a": [port], "b": [fresh], "c": [taken.getsockname()[1]]}, (web,))
+            with pytest.raises(BindError, match="another process has it already"):
+                made.service.apply(wanted)
+            assert made.service.configuration is before
+            assert list(made.service.listeners.by_name) == ["a"]
+            assert refused(fresh), "what was bound on the way is let go"
+            assert not refused(port)
+
+    def test_records_that_have_no_place_to_go_change_nothing(self, tmp_path: Path) -> None:
+        port, fresh, web = free_port(), free_port(), pool("web", 9101)
+        before = configured({"a": [port]}, (web,))
+        with running(before) as made:
+            bad = RecordSettings("file", str(tmp_path / "no" / "r"))
+            with pytest.raises(OSError, match="no"):
+                made.service.apply(configured({"a": [port], "b": [fresh]}, (web,), records=bad))
+            assert made.service.configuration is before
+            assert refused(fresh), "clients would wait in a queue that nobody serves"
+
+    def test_a_unix_listener_takes_its_path_away(self, tmp_path: Path) -> None:
+        path = tmp_path / "s"
+        wanted = configured({"a": []}, (pool("web", 9101),))
+        with_path = replace(wanted, listeners=(replace(wanted.listeners[0], binds=(Address("unix", str(path)),)),))
+        with running(with_path) as made:
+            assert path.is_socket()
+            assert made.service.listeners.bound("a") == [f"unix:{path}"]
+            made.service.apply(wanted)
+            assert not path.exists()
+
+    def test_a_start_that_cannot_bind_says_so(self) -> None:
+        with tcp_listener() as taken, pytest.raises(BindError):
+            wanted = configured({"a": [taken.getsockname()[1]]}, (pool("web", 9101),))
+            with running(wanted):
+                pass
+
+
+class TestPools:
+    def test_a_pool_that_stays_keeps_the_health_of_its_backends(self) -> None:
+        with running(configured({}, (pool("web", 9101, 9102),))) as made:
+            balancer = made.service.balancer
+            before = balancer.pools["web"]
+            backend = before.backends["b0"]
+            before.set_admin(backend, "ready", 0.0)
+            for _ in range(3):
+                before.check_failed(backend, "L4CON", made.service.clock())
+            assert backend.state == "down"
+            made.service.apply(configured({}, (pool("web", 9101, 9103, policy="random"),)))
+            assert balancer.pools["web"] is before
+            assert before.backends["b0"] is backend
+            assert backend.state == "down"
+            assert before.backends["b1"].address == at(9103)
+
+    def test_a_pool_that_is_removed_is_gone_for_new_sessions(self) -> None:
+        with running(configured({}, (pool("web", 9101), pool("api", 9102)))) as made:
+            pools = made.service.worker.pools
+            made.service.apply(configured({}, (pool("api", 9102),)))
+            assert list(pools) == ["api"]
+
+    def test_checks_begin_and_end_with_the_settings(self) -> None:
+        with tcp_listener() as end:
+            port = end.getsockname()[1]
+            checked = pool("web", port, check=CheckSettings(interval=0.01, timeout=1.0, rise=1))
+            with running(configured({}, (checked,))) as made:
+                backend = made.service.balancer.pools["web"].backends["b0"]
+                turn(made.reactor, lambda: backend.checks_ok_total >= 2)
+                made.service.apply(configured({}, (pool("web", port),)))
+                before = backend.checks_ok_total
+                turn(made.reactor)
+                turn(made.reactor)
+                assert backend.checks_ok_total == before
+
+    def test_a_backend_under_maintenance_is_not_checked(self) -> None:
+        with tcp_listener() as end:
+            checked = pool("web", end.getsockname()[1], check=CheckSettings(interval=0.01, timeout=1.0))
+            with running(configured({}, (checked,))) as made:
+                web = made.service.balancer.pools["web"]
+                backend = web.backends["b0"]
+                web.set_admin(backend, "maint", made.service.clock())
+                before = backend.checks_ok_total + backend.checks_failed_total
+                for _ in range(5):
+                    turn(made.reactor)
+                assert backend.checks_ok_total + backend.checks_failed_total == before
+
+
+class TestReload:
+    def test_a_refused_configuration_leaves_the_old_one(self) -> None:
+        before = configured({}, (pool("web", 9101),))
+        problem = Problem("f", 1, "", "is wrong")
+        with running(before, lambda: Loaded(None, (problem,))) as made:
+            assert made.service.reload() == (problem,)
+            assert made.service.configuration is before
+
+    def test_a_bind_that_fails_is_a_problem(self) -> None:
+        before = configured({}, (pool("web", 9101),))
+        with tcp_listener() as taken:
+            wanted = configured({"a": [taken.getsockname()[1]]}, (pool("web", 9101),))
+            with running(before, lambda: Loaded(wanted, ())) as made:
+                (problem,) = made.service.reload()
+                assert problem.severity == "error"
+                assert "another process has it already" in problem.message
+                made.service.reload_and_log()
+
+    def test_the_log_goes_by_the_new_settings(self) -> None:
+        wanted = configured({}, (pool("web", 9101),), log=LogSettings("debug", "json"))
+        with running(configured({}, (pool("web", 9101),)), lambda: Loaded(wanted, ())) as made:
+            made.service.reload_and_log()
+            assert made.seen == [wanted.log]
+            made.service.reopen()
+            assert made.seen[-1] is None
+
+
+class TestTheEnd:
+    def test_the_last_session_ends_it(self, tmp_path: Path) -> None:
+        port, end, records = free_port(), tcp_listener(), tmp_path / "r"
+        wanted = configured(
+            {"a": [port]},
+            (pool("web", end.getsockname()[1]),),
+            records=RecordSettings("file", str(records)),
+            stop=StopSettings(grace=0.0, hard_stop=60.0),
+        )
+        with running(wanted) as made:
+            client = made.connect(port)
+            backend, _ = end.accept()
+            turn(made.reactor)
+            done: list[object] = []
+            made.service.stopService().addBoth(done.append)
+            assert refused(port)
+            assert done == []
+            backend.send(b"the end")
+            backend.close()
+            turn(made.reactor)
+            assert take_all(client) == (b"the end", True)
+            client.close()
+            turn(made.reactor, lambda: done)
+            assert done == [None] or not isinstance(done[0], BaseException)
+            (line,) = records.read_text().splitlines()
+            assert json.loads(line)["bytes_out"] == 7
+            assert made.service.total.sessions == 0
+        end.close()
+
+    def test_asked_twice_the_rest_is_cut(self) -> None:
+        port, end = free_port(), tcp_listener()
+        with running(configured({"a": [port]}, (pool("web", end.getsockname()[1]),))) as made:
+            client = made.connect(port)
+            backend, _ = end.accept()
+            turn(made.reactor)
+            done: list[object] = []
+            made.service.stopService().addBoth(done.append)
+            assert made.service.stopping.state == "grace"
+            made.service.stopping.end()
+            turn(made.reactor, lambda: done)
+            with pytest.raises(ConnectionResetError):
+                take_all(client)
+            assert made.service.counters.ended["web", "killed"] == 1
+            client.close()
+            backend.close()
+        end.close()
