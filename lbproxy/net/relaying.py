@@ -300,6 +300,8 @@ class RelaySide(Transport):
         if self.pipe is not None and (not self.pipe.held or peer is None or peer.sock is None):
             self._give_pipe_back()
         super().close()
+        if peer is not None and peer.sock is None:
+            self.peer = peer.peer = None  # they are freed with their last user, not by the garbage collector
 
     def lost(self, problem: OSError) -> None:
         """See Transport."""

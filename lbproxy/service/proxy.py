@@ -6,6 +6,7 @@ own module.
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable
@@ -100,6 +101,9 @@ class ProxyService(MultiService):
         for name in self.listeners.by_name:
             self.log.info("listener {name} accepts on {binds}", name=name, binds=", ".join(self.listeners.bound(name)))
         notify_systemd("READY=1")
+        # What is here now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
 
     # Sessions.
 

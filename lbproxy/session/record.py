@@ -126,7 +126,7 @@ def _endpoint(endpoint: tuple[str, int]) -> str:
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    return int(seconds * 1_000_000) / 1000
 
 
 def _text(raw: bytes) -> str:

@@ -528,3 +528,5 @@ class Relay:
         self._give_back(now)
         self.gate.left(self.admitted)
         world.ended(self, now)
+        # Sides and session know each other; without this only the garbage collector could free them.
+        self.client = self.backend_side = None

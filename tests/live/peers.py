@@ -6,10 +6,12 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import random
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -348,3 +350,42 @@ class Stream:
         self.finish()
         assert not self.errors, (len(self.errors), self.done, self.errors[:5])
         assert self.done
+
+
+@contextlib.contextmanager
+def short_directory() -> Iterator[str]:
+    """A directory whose path leaves room for the name of a UNIX socket."""
+    with tempfile.TemporaryDirectory(prefix="lbs") as found:
+        yield found
+
+
+class Chaos:
+    """A forwarder in front of `port` that delays, cuts the stream into small pieces, and stalls now and then."""
+
+    def __init__(self, port: int, *, delay: float, piece: int, seed: int) -> None:
+        self._to, self._delay, self._piece = port, delay, piece
+        self._random = random.Random(seed)
+        self._backend = Backend(self._forward)
+        self.port = self._backend.port
+        self.address = self._backend.address
+        self.stop = self._backend.stop
+
+    def _forward(self, conn: socket.socket) -> None:
+        with connect(self._to) as other:
+            back = threading.Thread(target=self._copy, args=(other, conn), daemon=True)
+            back.start()
+            self._copy(conn, other)
+            back.join(PATIENCE)
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while data := source.recv(65536):
+                time.sleep(self._delay)
+                while data:
+                    size = self._random.randint(1, self._piece)
+                    target.sendall(data[:size])
+                    data = data[size:]
+                    if self._random.random() < 0.01:
+                        time.sleep(self._delay)
+            target.shutdown(socket.SHUT_WR)

@@ -310,14 +310,10 @@ def test_unix_clients_are_sent_as_local_or_unknown(start: Start, backend: Serve,
         found.append(_split_v1(conn))
         peers.echo(conn)
 
-    proxy = start(one_pool(port, backend(note).address, pool='send_proxy = "v1"'))
+    text = one_pool(port, backend(note).address, pool='send_proxy = "v1"')
+    proxy = start(text)
     path = proxy.directory / "front.sock"
-    proxy.change(
-        proxy.file.read_text()
-        .partition("hard_stop")[2]
-        .partition("\n")[2]
-        .replace(f'bind = "127.0.0.1:{port}"', f'bind = "unix:{path}"')
-    )
+    proxy.change(text.replace(f"127.0.0.1:{port}", f"unix:{path}"))
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(peers.PATIENCE)
         sock.connect(str(path))

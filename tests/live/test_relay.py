@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -390,7 +389,7 @@ def test_the_many_kinds_of_addresses(
     start: Callable[..., Lbproxy], backend: Callable[..., Backend], ports: Ports, stack: ExitStack
 ) -> None:
     """UNIX and IPv6 listeners, several binds, and backends by UNIX path, IPv6 address and host name."""
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lbs")))
+    directory = Path(stack.enter_context(peers.short_directory()))
     unix = backend(peers.named(b"unix"), path=str(directory / "backend.sock"))
     six = backend(peers.named(b"six"), host="::1")
     name = backend(peers.named(b"name"))

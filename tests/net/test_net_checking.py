@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,6 +31,9 @@ class Bench:
         check = CheckConnection(self.clock, self.poller, settings, preamble, self.codes.append)
         check.begin(family, target)
         return check
+
+    def has(self, count: int) -> bool:
+        return len(self.codes) == count
 
     def result(self) -> str:
         turn(self.reactor, lambda: self.codes)
@@ -141,7 +145,7 @@ class TestManyChecks:
             assert bench.codes == [], "the first one comes somewhere in the first interval"
             for number in range(1, 4):
                 bench.clock.advance(0.2 if number == 1 else 4.0)
-                turn(bench.reactor, lambda number=number: len(bench.codes) == number)
+                turn(bench.reactor, partial(bench.has, number))
             assert bench.codes == ["L4OK"] * 3
             checker.stop()
             checker.stop()

@@ -46,9 +46,7 @@ def pool(name: str, *ports: int, **rest: Any) -> PoolSettings:
     return PoolSettings(name, tuple(BackendSettings(f"b{n}", at(port)) for n, port in enumerate(ports)), **rest)
 
 
-def configured(
-    listeners: dict[str, list[int]], pools: tuple[PoolSettings, ...], **rest: Any
-) -> Configuration:
+def configured(listeners: dict[str, list[int]], pools: tuple[PoolSettings, ...], **rest: Any) -> Configuration:
     """Listeners by name with their ports; all of them go to the first pool."""
     rest.setdefault("records", RecordSettings("none"))
     rest.setdefault("limits", LimitSettings(max_connections=100))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
 import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.logger import Logger
 
 from lbproxy.config import Loaded, Problem
 from lbproxy.model import ControlSettings
+from lbproxy.service.control import ControlService
 from tests.service.service_rig import Running, configured, free_port, pool, running
 
 
@@ -57,14 +61,23 @@ class TestTheSocket:
         with running(configured({}, (pool("web", 9101),), control=ControlSettings(path))) as made:
             assert made.ask(path, "GET", "/healthz")[0] == 200
 
-    def test_one_that_somebody_answers_on_stays_theirs(self, tmp_path: Path) -> None:
+    def test_one_that_somebody_answers_on_stays_theirs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = str(tmp_path / "control")
+        told: list[Any] = []
+        observer: Any = told.append
+        monkeypatch.setattr(ControlService, "log", Logger("lbproxy.x", observer=observer))
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(path)
             other.listen()
             with running(configured({}, (pool("web", 9101),), control=ControlSettings(path))) as made:
                 assert made.service.running, "traffic is worth more"
             assert os.path.exists(path)
+        assert [event["log_level"].name for event in told] == ["error"]
+        # The port that Twisted could not bind leaves its socket to the collector.
+        told.clear()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
     def test_an_abstract_name(self) -> None:
         name = f"@lbproxy-test-{os.getpid()}"
@@ -106,13 +119,19 @@ class TestQuestions:
     @pytest.mark.parametrize("target", ["/healthz", "/readyz", "/v1/status", "/v1/pools", "/v1/sessions"])
     def test_answers_are_json_that_nobody_keeps(self, place: Place, target: str) -> None:
         made, path = place
-        status, fields, body = made.http(path, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        status, fields, body = made.http(
+            path, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        )
         assert (status, fields[b"content-type"], fields[b"cache-control"]) == (200, b"application/json", b"no-store")
         json.loads(body)
-        status, fields, body = made.http(path, f"HEAD {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        status, fields, body = made.http(
+            path, f"HEAD {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        )
         assert (status, body) == (200, b"")
 
-    @pytest.mark.parametrize("target", ["/", "/v1", "/v1/nothing", "/v1/pools/web", "/../etc/passwd", "/v1/%2e%2e/x%00"])
+    @pytest.mark.parametrize(
+        "target", ["/", "/v1", "/v1/nothing", "/v1/pools/web", "/../etc/passwd", "/v1/%2e%2e/x%00"]
+    )
     def test_nothing_else_is_there(self, place: Place, target: str) -> None:
         made, path = place
         assert made.ask(path, "GET", target)[0] == 404

@@ -108,15 +108,15 @@ class TestListeners:
 
 class TestPools:
     def test_a_pool_that_stays_keeps_the_health_of_its_backends(self) -> None:
-        with running(configured({}, (pool("web", 9101, 9102),))) as made:
+        seldom = CheckSettings(interval=3600.0)
+        with running(configured({}, (pool("web", 9101, 9102, check=seldom),))) as made:
             balancer = made.service.balancer
             before = balancer.pools["web"]
             backend = before.backends["b0"]
-            before.set_admin(backend, "ready", 0.0)
             for _ in range(3):
                 before.check_failed(backend, "L4CON", made.service.clock())
             assert backend.state == "down"
-            made.service.apply(configured({}, (pool("web", 9101, 9103, policy="random"),)))
+            made.service.apply(configured({}, (pool("web", 9101, 9103, check=seldom, policy="random"),)))
             assert balancer.pools["web"] is before
             assert before.backends["b0"] is backend
             assert backend.state == "down"

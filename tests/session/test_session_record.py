@@ -172,9 +172,9 @@ class TestOutcomes:
 
     def test_the_letters_are_those_of_the_table(self) -> None:
         for outcome in self.all().values():
-            first, second = outcome.state
-            assert first in "CSPLRIDUKcs-"
-            assert second in "RQCHDLT-"
+            assert len(outcome.state) == 2
+            assert outcome.state[0] in "CSPLRIDUKcs-"
+            assert outcome.state[1] in "RQCHDLT-"
 
     def test_the_letter_tells_whom_to_blame(self) -> None:
         for outcome in self.all().values():

@@ -1,0 +1,174 @@
+"""The core of the data path on every reactor that twistd offers here: ours, and the stock ones."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import pytest
+
+from tests.live import peers
+from tests.live.harness import Lbproxy, Ports, one_pool, until
+from tests.live.peers import Backend, Sink, connect, digest, digest_of, read_all, read_exactly
+
+CLASSES = {
+    "": "ProxyReactor",
+    "epoll": "EPollReactor",
+    "poll": "PollReactor",
+    "select": "SelectReactor",
+    "asyncio": "AsyncioSelectorReactor",
+}
+
+
+@pytest.fixture(scope="module", params=CLASSES, ids=lambda name: name or "default")
+def scene(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
+    """One lbproxy on this reactor: `port` leads to a backend that plays a script, `failing` to others first."""
+    name: str = request.param
+    with ExitStack() as stack:
+        ports = Ports()
+        stack.callback(ports.release)
+        found = SimpleNamespace(script=peers.echo, reactor=name)
+        backend = Backend(lambda conn: found.script(conn))
+        stack.callback(backend.stop)
+        resetting = Backend(peers.reset)
+        stack.callback(resetting.stop)
+        hole = stack.enter_context(peers.black_hole())
+        found.port, found.failing = ports.reserve(), ports.reserve()
+        refusing = f"127.0.0.1:{ports.reserve()}"
+        text = one_pool(found.port, backend.address)
+        text += f"""
+[[listener]]
+name = "failing"
+bind = "127.0.0.1:{found.failing}"
+pool = "failing"
+[pool.failing]
+policy = "first"
+tries = 4
+backends = ["{refusing}", "{hole}", "{resetting.address}", "{backend.address}"]
+check = false
+outlier = false
+[timeouts]
+connect = "200ms"
+queue = "300ms"
+"""
+        found.backend = backend
+        found.proxy = Lbproxy(text, twistd=["-r", name] if name else [])
+        stack.callback(found.proxy.end)
+        yield found
+        found.proxy.wait_until_idle()
+        status = found.proxy.status()
+        assert (status["pipes_in_use"], status["held_bytes"], status["counters"]["exceptions"]) == (0, 0, 0)
+
+
+def test_the_operators_choice_is_kept(scene: SimpleNamespace) -> None:
+    assert scene.proxy.status()["reactor"] == CLASSES[scene.reactor]
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 5_000_003])
+def test_bytes_are_exact(scene: SimpleNamespace, size: int) -> None:
+    scene.script = peers.echo
+    received = []
+    with connect(scene.port) as client:
+        reader = threading.Thread(target=lambda: received.append(digest_of(client)))
+        reader.start()
+        for block in peers.blocks(size):
+            client.sendall(block)
+        client.shutdown(socket.SHUT_WR)
+        reader.join(peers.PATIENCE)
+    assert received == [(digest(size), size)]
+
+
+def test_half_close_in_both_orders(scene: SimpleNamespace) -> None:
+    sink = Sink(answer=b"all of it")
+    scene.script = sink
+    with connect(scene.port) as client:
+        client.sendall(b"question")
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b"all of it"
+    late = Sink()
+
+    def fin_first(conn: socket.socket) -> None:
+        conn.sendall(b"bye")
+        conn.shutdown(socket.SHUT_WR)
+        late(conn)
+
+    scene.script = fin_first
+    with connect(scene.port) as client:
+        assert read_all(client) == b"bye"
+        client.sendall(b"one last word")
+        client.shutdown(socket.SHUT_WR)
+        assert late.ended.wait(peers.PATIENCE)
+    assert late.count == 13
+
+
+def test_a_half_closed_session_does_not_spin(scene: SimpleNamespace) -> None:
+    scene.script = peers.hold
+    with connect(scene.port) as client:
+        client.sendall(b"x")
+        client.shutdown(socket.SHUT_WR)
+        done = threading.Event()
+
+        def keep(conn: socket.socket) -> None:
+            done.wait(peers.PATIENCE)
+
+        scene.script = keep
+        with connect(scene.port) as other:
+            other.shutdown(socket.SHUT_WR)
+            time.sleep(0.1)
+            assert scene.proxy.cpu_share(0.5) < 0.2
+        done.set()
+
+
+def test_failover_past_refused_black_hole_and_reset(scene: SimpleNamespace) -> None:
+    scene.script = peers.named(b"good")
+    assert peers.fetch(scene.failing) == b"good"
+    record = next(one for one in scene.proxy.records(1) if one["listener"] == "failing")
+    assert [one["error"] for one in record["tries"]] == ["refused", "timeout", "reset", None]
+
+
+@pytest.mark.parametrize("who", ["client", "backend"])
+def test_a_reset_is_passed_on(scene: SimpleNamespace, who: str) -> None:
+    sink, got = Sink(), threading.Event()
+
+    def reset_when_asked(conn: socket.socket) -> None:
+        conn.recv(10)
+        conn.sendall(b"ok")
+        got.wait(peers.PATIENCE)
+        peers.reset(conn)
+
+    scene.script = sink if who == "client" else reset_when_asked
+    client = connect(scene.port)
+    client.sendall(b"x")
+    if who == "client":
+        until(lambda: sink.count == 1, "joined")
+        peers.reset(client)
+        assert sink.ended.wait(peers.PATIENCE)
+        assert sink.broken
+    else:
+        assert read_exactly(client, 2) == b"ok"
+        got.set()
+        assert peers.was_reset(client)
+        client.close()
+
+
+def test_back_pressure(scene: SimpleNamespace) -> None:
+    size = 40_000_000
+    scene.script = peers.source(size)
+    before = scene.proxy.resident_bytes()
+    with connect(scene.port, receive_buffer=65536) as client:
+        read_exactly(client, 1)
+        time.sleep(0.5)
+        assert scene.proxy.cpu_share(0.5) < 0.2
+        assert scene.proxy.resident_bytes() - before < 8_000_000
+        count = 1 + digest_of(client)[1]
+    assert count == size
+
+
+def test_a_full_listener_queue_and_reload(scene: SimpleNamespace) -> None:
+    scene.script = peers.echo
+    assert scene.proxy.reload()[0] == 200
+    assert peers.ask(scene.port, b"after the reload") == b"after the reload"
