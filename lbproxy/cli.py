@@ -108,8 +108,13 @@ def _socket(options: argparse.Namespace) -> str:
         return path.removeprefix("unix:")
     from lbproxy.config import load
 
-    configuration = load(options.config).configuration
-    if configuration is None or configuration.control.path is None:
+    loaded = load(options.config)
+    configuration = loaded.configuration
+    if configuration is None:
+        raise ControlError(
+            f"{loaded.problems[0]}\nlbproxy: say which file with --config, or which socket with --socket"
+        )
+    if configuration.control.path is None:
         raise ControlError(
             f'{options.config} names no control socket; set [control] socket = "unix:/run/lbproxy/control.sock"'
             " there, or say which with --socket or --config"

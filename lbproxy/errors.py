@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 
+class StartError(Exception):
+    """Something outside keeps a configuration from being run; the message is a sentence for the operator."""
+
+
 class Blame(Enum):
     """Whose doing a failure is."""
 

@@ -12,13 +12,14 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from lbproxy.addresses import Address
+from lbproxy.errors import StartError
 from lbproxy.net.dialing import set_liveness, set_no_delay
 
 # The first descriptor that systemd passes, see sd_listen_fds(3).
 _FIRST_PASSED = 3
 
 
-class BindError(Exception):
+class BindError(StartError):
     """A listener cannot have its address; the message is a sentence for the operator."""
 
 

@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 
 from lbproxy import errors
 from lbproxy.config import Loaded, Problem
+from lbproxy.errors import StartError
 from lbproxy.model import Configuration, LogSettings
 from lbproxy.net.admission import Total
-from lbproxy.net.binding import BindError
 from lbproxy.net.polling import poller_for
 from lbproxy.net.worker import Worker, descriptor_limit
 from lbproxy.service.balancer import BalancerService
@@ -55,7 +55,7 @@ class ProxyService(MultiService):
         chance: Callable[[], float] | None = None,
     ) -> None:
         """`observe` lets the log go by other settings, or (None) reopens its file. `clock` is monotonic seconds,
-        `chance` gives floats in [0, 1). Raises OSError when records have no place to go.
+        `chance` gives floats in [0, 1). Raises StartError when records have no place to go.
         """
         super().__init__()
         self.setName("lbproxy")
@@ -86,15 +86,21 @@ class ProxyService(MultiService):
     # Starting.
 
     def privilegedStartService(self) -> None:
-        """Bind. Raises BindError, which twistd reports before it serves anybody."""
+        """Bind. Raises StartError: a listener that cannot be had ends the start, before anybody is served."""
         super().privilegedStartService()
-        self.listeners.open(self.configuration)
+        self._bind()
+
+    def _bind(self) -> None:
+        try:
+            self.listeners.open(self.configuration)
+        except StartError as problem:
+            self.log.error("{problem}", problem=problem)
+            raise
 
     def startService(self) -> None:
         """Serve."""
         super().startService()
-        if not self.listeners.by_name:
-            self.listeners.open(self.configuration)
+        self._bind()  # for those who run this service without twistd; nothing is left to do after the above
         self.worker.start()
         self.listeners.apply(self.configuration, self.worker)
         self.reactor.callWhenRunning(self.signals.install)
@@ -140,7 +146,7 @@ class ProxyService(MultiService):
         if loaded.configuration is not None:
             try:
                 self.apply(loaded.configuration)
-            except (BindError, OSError) as problem:
+            except StartError as problem:
                 file = loaded.configuration.file or ""
                 problems = (*problems, Problem(file, 0, "", str(problem), "error"))
         failed = any(problem.severity == "error" for problem in problems)
@@ -149,7 +155,7 @@ class ProxyService(MultiService):
         return problems
 
     def apply(self, configuration: Configuration) -> None:
-        """Go by `configuration` from now on. Raises BindError or OSError, and then everything is as before."""
+        """Go by `configuration` from now on. Raises StartError, and then everything is as before."""
         self.listeners.open(configuration)
         self.records.configure(configuration.records)
         self.configuration = configuration

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 import msgspec
 from twisted.logger import Logger
 
+from lbproxy.errors import StartError
 from lbproxy.model import RecordSettings
 from lbproxy.net.dialing import target_of
 
@@ -54,6 +56,8 @@ class DescriptorSink:
         if self._path is not None:
             return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o640)
         fd = os.dup(1)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd  # never blocks; and the place in the file must be shared with whoever else writes to it
         with contextlib.suppress(OSError):
             # A descriptor of our own, where the kernel has such a way: O_NONBLOCK belongs to the open file, and
             # the shell that started us shares ours.
@@ -113,7 +117,7 @@ class RecordWriter:
     log = Logger()
 
     def __init__(self, settings: RecordSettings, reactor: Any) -> None:
-        """Open the sink. Raises OSError, with the path in it."""
+        """Open the sink. Raises StartError."""
         self.settings = settings
         self.dropped = 0
         self.written = 0
@@ -131,7 +135,11 @@ class RecordWriter:
         if settings.to == "syslog":
             assert settings.address is not None  # the configuration has seen to it
             return SyslogSink(*target_of(settings.address), self._lose_one)
-        return DescriptorSink(settings.path if settings.to == "file" else None)
+        try:
+            return DescriptorSink(settings.path if settings.to == "file" else None)
+        except OSError as problem:
+            where = settings.path or "standard output"
+            raise StartError(f"records cannot be written to {where}: {problem.strerror}") from problem
 
     @property
     def enabled(self) -> bool:
@@ -203,7 +211,7 @@ class RecordWriter:
                 self.log.error("records go on to the old file: {problem}", problem=problem)
 
     def configure(self, settings: RecordSettings) -> None:
-        """Write elsewhere from now on. Raises OSError and changes nothing when the new sink cannot be opened."""
+        """Write elsewhere from now on. Raises StartError, and then changes nothing."""
         if settings == self.settings:
             return
         sink = self._open(settings)

@@ -12,9 +12,11 @@ import resource
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
 from typing import Any
 
 from lbproxy.config import Loaded, Problem, load, quick
+from lbproxy.errors import StartError
 from lbproxy.model import LogLevel, LogSettings
 from lbproxy.service.logs import LogObserver, observer_for
 
@@ -116,9 +118,10 @@ class Prepared:
             self._observer.configure(log)
 
     def make_service(self, reactor: Any) -> Any:
-        """The service. Raises OSError when the records have no place to go."""
+        """The service. Raises StartError when the records have no place to go."""
         from lbproxy.service.proxy import ProxyService
 
+        sys.excepthook = quiet_start_errors
         raise_descriptor_limit()
         again = None if self._path is None else self.load_again
         return ProxyService(self.configuration, reactor, again, self.observe)
@@ -153,6 +156,17 @@ def prepare(
             print(f"{path or 'command line'}: fine")
         raise Refused(0)
     return Prepared(loaded, path, level)
+
+
+def quiet_start_errors(kind: type[BaseException], problem: BaseException, traceback: TracebackType | None) -> None:
+    """What the interpreter says about the exception that ends it: a sentence where one was meant for the operator.
+
+    twistd tidies up and raises again what a service raises at its start; where it came from helps nobody then.
+    """
+    if isinstance(problem, StartError):
+        print(f"lbproxy: {problem}", file=sys.__stderr__)
+    else:
+        sys.__excepthook__(kind, problem, traceback)
 
 
 def raise_descriptor_limit() -> None:

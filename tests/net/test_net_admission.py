@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lbproxy import errors
@@ -153,6 +153,7 @@ class TestLists:
 CLIENTS = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:1::1", ""]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(CLIENTS), st.booleans(), st.booleans()), max_size=80),
     st.integers(1, 4),

@@ -427,3 +427,85 @@ class TestBulk:
             place.worker.pipes = Pipes(0)
             _, client, backend = place.relay()
             assert pump(place, client, backend, MEGABYTE * 2) == MEGABYTE * 2
+
+
+class TestTheBudget:
+    def test_too_much_held_by_all_pauses_reading_until_half_of_it_is_gone(self) -> None:
+        with rig() as place:
+            place.worker.pipes = Pipes(0)
+            place.worker.budget.limit = 20_000
+            place.backends(receive=4096)
+            slow = [place.relay() for _ in range(4)]
+            session, client, backend = place.relay()
+            place.worker.start()
+            for _ in range(60):
+                for _, one, _ in slow:
+                    put(one, MEGABYTE)
+                turn(place.reactor)
+            assert place.worker.choked
+            assert place.worker.choked_total == 1
+            assert place.worker.budget.used <= 20_000 + RECEIVE_BYTES, "one buffer too much at the most"
+            client.send(b"hello")
+            turn(place.reactor)
+            assert take_all(backend) == (b"", False)
+
+            def room() -> bool:
+                for _, _, one in slow:
+                    take_all(one)
+                place.now += 0.1
+                return not place.worker.choked
+
+            turn(place.reactor, room)
+            got = bytearray()
+
+            def came() -> bool:
+                got.extend(take_all(backend)[0])
+                return got == b"hello"
+
+            turn(place.reactor, came)
+            assert session.phase == DATA
+            for each in [*slow, (session, client, backend)]:
+                each[0].kill(each[0].outcome)
+            place.worker.stop()
+            place.check_clean()
+
+
+class TestDials:
+    def test_a_name_without_address_is_a_try_that_took_no_time(self) -> None:
+        with rig() as place:
+            place.backends(2)
+            place.targets["b0"] = None
+            session, _ = place.accept()
+            place.answered_by(1)
+            turn(place.reactor, lambda: session.phase == DATA)
+            session.kill(session.outcome)
+            assert [(one.backend, one.error, one.ms) for one in place.records[0].tries] == [
+                ("b0", "dns", 0.0),
+                ("b1", None, 0.0),
+            ]
+            place.check_clean()
+
+    def test_no_descriptor_left_is_no_fault_of_the_backend(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*words: object) -> None:
+            raise OSError(24, "Too many open files")
+
+        with rig() as place:
+            pool = place.backends(1)
+            monkeypatch.setattr("lbproxy.net.backend.open_connection", fail)
+            place.accept()
+            assert place.records[0].outcome == "local_resource"
+            assert pool.backends["b0"].connects_failed_total == 0
+            assert place.avoided == []
+            place.check_clean()
+
+    def test_a_backend_that_speaks_first_is_heard_from_its_first_byte(self, place: Rig) -> None:
+        for _ in range(20):
+            session, client = place.accept()
+            backend, _ = place.listening[0].accept()
+            backend.send(b"220 hello")
+            turn(place.reactor, lambda session=session: session.phase == DATA)  # type: ignore[misc]  # bound at once
+            turn(place.reactor)
+            assert take_all(client) == (b"220 hello", False)
+            session.kill(session.outcome)
+            backend.close()
+        place.check_clean()

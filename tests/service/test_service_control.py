@@ -74,9 +74,9 @@ class TestTheSocket:
             assert os.path.exists(path)
         assert [event["log_level"].name for event in told] == ["error"]
         # The port that Twisted could not bind leaves its socket to the collector.
-        told.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
+            told.clear()
             gc.collect()
 
     def test_an_abstract_name(self) -> None:

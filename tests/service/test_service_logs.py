@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
@@ -64,6 +64,7 @@ class TestLines:
     def test_nothing_that_moves_the_cursor_reaches_a_terminal(self, form: Form, octet: str) -> None:
         assert octet not in logged(form, f"a{octet}b")
 
+    @settings(deadline=None)
     @given(st.text(), st.sampled_from(["text", "json"]))
     def test_any_text(self, text: str, form: Form) -> None:
         line = logged(form, text)

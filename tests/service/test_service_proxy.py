@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from twisted.python.failure import Failure
 
 from lbproxy.addresses import Address
 from lbproxy.config import Loaded, Problem
-from lbproxy.model import CheckSettings, LogSettings, RecordSettings, StopSettings
+from lbproxy.model import CheckSettings, LogSettings, RecordSettings, StopSettings, TimeoutSettings
 from lbproxy.net.binding import BindError
 from tests.net.net_rig import take_all, tcp_listener, turn
 from tests.service.service_rig import at, configured, free_port, pool, running
@@ -227,3 +228,40 @@ class TestTheEnd:
             client.close()
             backend.close()
         end.close()
+
+    def test_the_last_session_may_end_it_by_its_deadline(self, tmp_path: Path) -> None:
+        port, end, records = free_port(), tcp_listener(), tmp_path / "r"
+        wanted = configured(
+            {"a": [port]},
+            (pool("web", end.getsockname()[1], timeouts=TimeoutSettings(tunnel_idle=0.2)),),
+            records=RecordSettings("file", str(records)),
+            stop=StopSettings(grace=0.0, hard_stop=60.0),
+        )
+        with running(wanted) as made:
+            client = made.connect(port)
+            done: list[object] = []
+            made.service.stopService().addBoth(done.append)
+            turn(made.reactor, lambda: done)
+            assert not isinstance(done[0], Failure), done[0]
+            (line,) = records.read_text().splitlines()
+            assert json.loads(line)["outcome"] == "idle_timeout"
+            client.close()
+        end.close()
+
+    def test_a_new_client_is_served_during_the_grace(self) -> None:
+        port, end = free_port(), tcp_listener()
+        with running(configured({"a": [port]}, (pool("web", end.getsockname()[1]),))) as made:
+            first = made.connect(port)
+            made.service.stopService()
+            assert made.service.stopping.state == "grace"
+            second = made.connect(port)
+            assert made.service.total.sessions == 2
+            first.close()
+            second.close()
+        end.close()
+
+    def test_those_in_front_have_the_grace_also_when_nobody_is_here_at_that_moment(self) -> None:
+        port = free_port()
+        with running(configured({"a": [port]}, (pool("web", 9101),))) as made:
+            made.service.stopService()
+            assert not refused(port), "semantics.md, section 20: listeners close 5 s after SIGTERM"
