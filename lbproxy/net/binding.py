@@ -39,12 +39,17 @@ def open_listening(
             sockets = _bind_all(_resolve(address))
     except OSError as problem:
         raise BindError(_explain(address, problem)) from problem
-    for sock in sockets:
-        if sock.family != socket.AF_UNIX:
-            set_no_delay(sock)
-            set_liveness(sock, user_timeout)
-        sock.listen(backlog)
-        sock.setblocking(False)
+    try:
+        for sock in sockets:
+            if sock.family != socket.AF_UNIX:
+                set_no_delay(sock)
+                set_liveness(sock, user_timeout)
+            sock.listen(backlog)
+            sock.setblocking(False)
+    except OSError as problem:
+        for sock in sockets:
+            sock.close()
+        raise BindError(_explain(address, problem)) from problem
     return sockets
 
 
@@ -68,6 +73,18 @@ def remove_unix_path(sock: socket.socket) -> None:
     path = sock.getsockname()
     if isinstance(path, str) and path and _is_socket(path):
         os.unlink(path)
+
+
+def remove_stale_socket(path: str) -> bool:
+    """Unlink a UNIX socket that a process which is gone has left behind; whether that was so. Never waits."""
+    if not _is_socket(path):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        # Anything else says that somebody listens: connected, or (EAGAIN) too many are waiting to be.
+        stale = probe.connect_ex(path) == errno.ECONNREFUSED
+    if stale:
+        os.unlink(path)
+    return stale
 
 
 def _adopt(address: Address, passed: Mapping[str, list[int]]) -> list[socket.socket]:
@@ -118,9 +135,8 @@ def _bind_unix(path: str) -> socket.socket:
         try:
             sock.bind(name)
         except OSError as problem:
-            if problem.errno != errno.EADDRINUSE or not _is_socket(path) or _answers(path):
+            if problem.errno != errno.EADDRINUSE or not remove_stale_socket(path):
                 raise
-            os.unlink(path)  # left behind by a process that is gone
             sock.bind(name)
     except OSError:
         sock.close()
@@ -133,11 +149,6 @@ def _is_socket(path: str) -> bool:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(path) == 0
 
 
 def _explain(address: Address, problem: OSError) -> str:

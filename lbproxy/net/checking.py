@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,6 +30,8 @@ Result = Callable[[str], None]
 @implementer(IReadWriteDescriptor)
 class CheckConnection:
     """One check: connect, send, compare. `done(code)` is called exactly once, unless the check is cancelled."""
+
+    log = Logger()
 
     def __init__(self, reactor: Any, poller: Poller, settings: CheckSettings, preamble: bytes, done: Result) -> None:
         self._reactor = reactor
@@ -121,8 +124,8 @@ class CheckConnection:
 
     def broken(self, problem: BaseException) -> None:
         """See Descriptor."""
+        self.log.failure("a fault of lbproxy ended a check", Failure(problem))
         self._finish("SOCKERR")
-        raise problem
 
     def _time_out(self) -> None:
         self._finish("L7TOUT" if self._connected else "L4TOUT")

@@ -27,7 +27,10 @@ class Descriptor(Protocol):
         """The descriptor can be written, or has an error to tell."""
 
     def broken(self, problem: BaseException) -> None:
-        """doRead or doWrite raised `problem`, which is a fault of ours: end this connection, and no other."""
+        """doRead or doWrite raised `problem`, which is a fault of ours: end this connection, and no other.
+
+        Must not raise.
+        """
 
 
 class Poller(Protocol):

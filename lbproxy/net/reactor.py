@@ -7,6 +7,7 @@ Its clock is monotonic: with the stock clock, a step of the wall clock would sto
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,8 @@ class ProxyReactor(EPollReactor):
         """See IReactorFDSet: ours are included, since the reactor closes what this returns when it ends."""
         ours = list(self.descriptors.values())
         for descriptor in ours:
-            self.epoll.unregister(descriptor.fd)
+            with contextlib.suppress(OSError):  # closed already
+                self.epoll.unregister(descriptor.fd)
             descriptor.mask = 0
         self.descriptors.clear()
         return ours + super().removeAll()  # type: ignore[no-any-return]  # see the class

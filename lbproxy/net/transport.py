@@ -139,9 +139,8 @@ class Transport:
             self.lost(OSError(code or errno.ECONNRESET, reason.getErrorMessage()))
 
     def broken(self, problem: BaseException) -> None:
-        """See Descriptor. Subclasses tell their session; here the connection just ends."""
-        self.abort()
-        raise problem
+        """See Descriptor."""
+        raise NotImplementedError
 
     # What subclasses hear.
 

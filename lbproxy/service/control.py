@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
-import stat
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -24,14 +24,17 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from lbproxy import __version__
+from lbproxy.addresses import Address
 from lbproxy.balancing.pool import Pool
 from lbproxy.model import ControlSettings
+from lbproxy.net.binding import BindError, open_listening
 from lbproxy.session.record import describe
 
 if TYPE_CHECKING:
     from lbproxy.service.proxy import ProxyService
 
 _MODE = 0o600
+_BACKLOG = 16
 _MOST_BODY = 1024 * 1024
 _STATES = ("ready", "drain", "maint")
 
@@ -70,31 +73,26 @@ class ControlService(Service):
     def _open(self, path: str) -> None:
         site = Site(_Root(self._proxy))
         site.displayTracebacks = False
-        name = "\0" + path[1:] if path.startswith("@") else path
-        _remove_stale(path)
-        # The mask keeps others out from the first moment; the mode is for file systems that ignore it.
+        # The mask keeps others out from the first moment.
         mask = os.umask(0o777 & ~_MODE)
         try:
-            self._port = self._proxy.reactor.listenUNIX(name, site, mode=_MODE)
-        except Exception as problem:
+            (sock,) = open_listening(Address("unix", path), _BACKLOG, math.inf, {})
+        except BindError as problem:
             # Traffic is worth more than being asked about it.
-            self.log.error("no control socket: {path}: {problem}", path=path, problem=problem)
+            self.log.error("no control socket: {problem}", problem=str(problem))
+            return
         finally:
             os.umask(mask)
+        with sock:
+            # Twisted goes on with a duplicate.
+            self._port = self._proxy.reactor.adoptStreamPort(sock.fileno(), socket.AF_UNIX, site)
 
     def _close(self) -> None:
         if self._port is not None:
             self._port.stopListening()
             self._port = None
-
-
-def _remove_stale(path: str) -> None:
-    """Unlink a socket that a process left behind when it was killed; one that answers stays."""
-    with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                if probe.connect_ex(path) != 0:
-                    os.unlink(path)
+            with contextlib.suppress(OSError):
+                os.unlink(self._settings.path or "")
 
 
 class _Answer(Exception):
@@ -170,14 +168,14 @@ class _Root(Resource):
 
 
 def _body(request: Request) -> dict[str, Any]:
-    if request.getHeader("content-type") != "application/json":
+    if (request.getHeader("content-type") or "").partition(";")[0].strip().lower() != "application/json":
         raise _Answer(415, "send Content-Type: application/json")
     raw = request.content.read(_MOST_BODY + 1) if request.content is not None else b""
     if len(raw) > _MOST_BODY:
         raise _Answer(413, "the body is larger than 1 MiB")
     try:
         body = json.loads(raw)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise _Answer(400, f"the body is not JSON: {problem}") from problem
     if not isinstance(body, dict):
         raise _Answer(422, "the body must be a JSON object")

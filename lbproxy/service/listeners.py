@@ -64,7 +64,11 @@ class Listeners:
                 sockets = [sock for address in settings.binds for sock in self._sockets[address]]
                 standing = {port.sock for port in listener.ports}
                 listener.accept_on(sockets if final else [sock for sock in sockets if sock in standing])
-        used = {address for settings in wanted.values() for address in settings.binds}
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give up the addresses that no listener has: those of before, or those that were opened in vain."""
+        used = {address for listener in self.by_name.values() for address in listener.settings.binds}
         for address in self._sockets.keys() - used:
             self._close_sockets(address)
 

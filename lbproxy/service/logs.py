@@ -22,6 +22,11 @@ _LEVELS = {name: position for position, name in enumerate(("debug", "info", "war
 _QUIET = ("twisted.internet", "twisted.web")
 
 
+_WRITTEN_OUT = {
+    code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029) if code != 0x09
+}
+
+
 @implementer(ILogObserver)
 class LogObserver:
     """Writes one line an event to a stream, or to a file that `reopen` begins anew."""
@@ -71,7 +76,12 @@ def _moment(event: LogEvent) -> str:
 
 def _message(event: LogEvent) -> str:
     # Stock messages end with newlines, and texts from outside may hold anything: one event stays one line.
-    return formatEvent(event).strip().replace("\r", "\\r").replace("\n", "\\n").replace("\x1b", "\\x1b")
+    return _plain(formatEvent(event).strip())
+
+
+def _plain(text: str) -> str:
+    """`text` without anything that ends a line or moves a terminal's cursor: such characters are written out."""
+    return text.translate(_WRITTEN_OUT)
 
 
 def _traceback(event: LogEvent) -> str:
@@ -83,7 +93,7 @@ def _text_line(event: LogEvent, level: str) -> str:
     source = str(event.get("log_namespace", "-")).removeprefix("lbproxy.")
     line = f"{_moment(event)} {level:5} [{source}] {_message(event)}\n"
     traceback = _traceback(event)
-    return line + "".join(f"    {part}\n" for part in traceback.splitlines())
+    return line + "".join(f"    {_plain(part)}\n" for part in traceback.split("\n") if part)
 
 
 def _json_line(event: LogEvent, level: str) -> str:

@@ -157,7 +157,11 @@ class ProxyService(MultiService):
     def apply(self, configuration: Configuration) -> None:
         """Go by `configuration` from now on. Raises StartError, and then everything is as before."""
         self.listeners.open(configuration)
-        self.records.configure(configuration.records)
+        try:
+            self.records.configure(configuration.records)
+        except StartError:
+            self.listeners.abandon()
+            raise
         self.configuration = configuration
         self.total.limit = _session_limit(configuration)
         self.worker.budget.limit = configuration.limits.buffers

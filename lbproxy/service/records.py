@@ -125,6 +125,8 @@ class RecordWriter:
         self._encoder = msgspec.json.Encoder()
         self._records: list[msgspec.Struct] = []
         self._buffer = bytearray()
+        # Whether the sink took a part of the line with which the buffer begins.
+        self._cut = False
         self._sink = self._open(settings)
         self._due: Any = None
         self._said = float("-inf")
@@ -182,7 +184,9 @@ class RecordWriter:
                 taken = self._sink.write(view)
             except OSError as problem:
                 self._failed(problem)
-        del buffer[:taken]
+        if taken:
+            self._cut = buffer[taken - 1 : taken] != b"\n"
+            del buffer[:taken]
 
     def _failed(self, problem: OSError) -> None:
         now = self._reactor.seconds()
@@ -197,6 +201,13 @@ class RecordWriter:
                 dropped=self.dropped,
             )
 
+    def _begin_line(self) -> None:
+        """Before another file: the rest of a line that the last one has half of belongs nowhere."""
+        if self._cut:
+            self._cut = False
+            del self._buffer[: self._buffer.find(b"\n") + 1]
+            self._lose_one()
+
     def _lose_one(self) -> None:
         self.dropped += 1
         self.written -= 1
@@ -209,6 +220,9 @@ class RecordWriter:
                 self._sink.reopen()
             except OSError as problem:
                 self.log.error("records go on to the old file: {problem}", problem=problem)
+                return
+            self._begin_line()
+            self.flush()
 
     def configure(self, settings: RecordSettings) -> None:
         """Write elsewhere from now on. Raises StartError, and then changes nothing."""
@@ -219,6 +233,7 @@ class RecordWriter:
         if self._sink is not None:
             self._sink.close()
         self._sink, self.settings = sink, settings
+        self._begin_line()
 
     def close(self) -> None:
         """Write what is left, as far as the sink takes it now."""
@@ -229,3 +244,7 @@ class RecordWriter:
         if self._sink is not None:
             self._sink.close()
             self._sink = None
+        left = self._buffer.count(b"\n")
+        self._buffer.clear()
+        self.dropped += left
+        self.written -= left

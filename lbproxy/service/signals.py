@@ -40,7 +40,8 @@ class Signals:
     def uninstall(self) -> None:
         """Give the signals back to whoever had them."""
         for number, before in self._before.items():
-            signal.signal(number, before)
+            # None: it was not set from Python, and cannot be set back from there.
+            signal.signal(number, signal.SIG_DFL if before is None else before)
         self._before.clear()
 
     def _call(self, number: int, frame: FrameType | None) -> None:

@@ -49,7 +49,7 @@ class Stopping:
         if self.state != SERVING:
             return self._done
         self._later(settings.hard_stop, self.end)
-        if grace and settings.grace > 0 and self._what.session_count():
+        if grace and settings.grace > 0:
             self.state = GRACE
             self.log.info("stopping: listeners close in {grace} s", grace=settings.grace)
             self._later(min(settings.grace, settings.hard_stop), self._drain)

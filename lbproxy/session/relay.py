@@ -251,6 +251,8 @@ class Relay:
         if self.tries is not None:
             self.tries.append(Try(backend.id, str(backend.address), None, now - self.try_began))
         self.phase = DATA
+        if self.timeouts.tunnel_idle < self.timeouts.connect:  # else the question about the connect comes soon enough
+            self.world.wheel.sooner(self, self.timeouts.tunnel_idle)
         client.join(side, b"" if pool.settings.send_proxy is None else self._proxy_header(pool))
 
     def dial_failed(self, error: TryError) -> None:

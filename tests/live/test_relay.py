@@ -42,7 +42,7 @@ def scene() -> Iterator[_Scene]:
         stack.callback(backend.stop)
         found.port = ports.reserve()
         found.backend = backend
-        found.proxy = Lbproxy(one_pool(found.port, backend.address))
+        found.proxy = Lbproxy(one_pool(found.port, backend.address, more="[timeouts]\nwrite_stall = '5s'\n"))
         stack.callback(found.proxy.end)
         yield found
 
@@ -215,7 +215,7 @@ def test_a_reset_comes_behind_what_was_sent_before(scene: _Scene) -> None:
     with connect(scene.port) as client:
         client.sendall(b"?")
         # All of it fits the buffers on the way; the reset comes once it is there.
-        until(lambda: _bytes_out(scene) == 200_000, "lbproxy has read it all")
+        until(lambda: _count(scene, "bytes_out") == 200_000, "lbproxy has read it all")
         told.set()
         until(lambda: not scene.backend.open, "the backend has reset")
         time.sleep(0.1)  # the reset has reached lbproxy
@@ -226,9 +226,8 @@ def test_a_reset_comes_behind_what_was_sent_before(scene: _Scene) -> None:
         assert count == 200_000
 
 
-def _bytes_out(scene: _Scene) -> int:
-    sessions = scene.proxy.ask("GET", "/v1/sessions")[1]
-    return sum(one["bytes_out"] for one in sessions)
+def _count(scene: _Scene, what: str) -> int:
+    return sum(one[what] for one in scene.proxy.ask("GET", "/v1/sessions")[1])
 
 
 def test_a_cut_stream_is_never_taken_for_a_whole_one(scene: _Scene) -> None:
@@ -248,28 +247,48 @@ def test_a_cut_stream_is_never_taken_for_a_whole_one(scene: _Scene) -> None:
     assert b"".join(peers.blocks(size)).startswith(found)
 
 
-@pytest.mark.parametrize("first", ["client", "backend"])
-def test_a_second_reset_ends_what_was_waiting_after_the_first(scene: _Scene, first: str) -> None:
-    """After one side's reset the other still gets what is on its way; when that side resets too, nobody is left."""
-    go_on = threading.Event()
+def test_a_second_reset_ends_what_was_waiting_after_the_first(scene: _Scene) -> None:
+    """After the client's reset the backend still gets what is on its way; when it resets too, nobody is left."""
+    size, go_on = 300_000, threading.Event()
 
-    def stuck(conn: socket.socket) -> None:
-        if first == "backend":
-            _fill(conn)
-            peers.reset(conn)
+    def play(conn: socket.socket) -> None:
         go_on.wait(peers.PATIENCE)
         peers.reset(conn)
 
-    scene.play(stuck)
+    scene.play(play)
+    client = connect(scene.port)
+    try:
+        client.sendall(b"x" * size)
+        until(lambda: _count(scene, "bytes_in") == size, "lbproxy has it all")
+        peers.reset(client)
+        until(lambda: _phases(scene) == ["ending"], "one side was reset", 3.0)
+        go_on.set()
+        until(lambda: _phases(scene) == [], "the session is over", 3.0)
+    finally:
+        go_on.set()
+
+
+@pytest.mark.parametrize("who", ["client", "backend"])
+def test_a_reset_is_noticed_while_its_side_is_paused(scene: _Scene, who: str) -> None:
+    """Nothing is read from a side while the other takes nothing; a reset must be seen all the same."""
+    go_on = threading.Event()
+
+    def play(conn: socket.socket) -> None:
+        if who == "backend":
+            _fill(conn)
+            peers.reset(conn)
+        go_on.wait(peers.PATIENCE)
+
+    scene.play(play)
     client = connect(scene.port, receive_buffer=4096)
-    if first == "client":
-        _fill(client)
-        peers.reset(client)
-    until(lambda: _phases(scene) == ["ending"], "one side was reset")
-    if first == "backend":
-        peers.reset(client)
-    go_on.set()
-    until(lambda: _phases(scene) == [], "the session is over", 2.0)
+    try:
+        if who == "client":
+            _fill(client)
+            peers.reset(client)
+        until(lambda: _phases(scene) in ([], ["ending"]), "the reset is noticed", 3.0)
+    finally:
+        go_on.set()
+        client.close()
 
 
 def _fill(sock: socket.socket) -> None:
@@ -306,7 +325,7 @@ def test_no_byte_of_an_aborted_transfer_reaches_the_next_client(scene: _Scene, r
         peers.reset(client)
         until(lambda: scene.proxy.status()["pipes_in_use"] == 0, "the pipe is given back")
     size = 3_000_000 + round_
-    scene.play(lambda conn: [conn.sendall(b"n" * size), None][1])
+    scene.play(peers.named(b"n" * size))
     with connect(scene.port) as client:
         answer = read_all(client)
     assert answer == b"n" * size
@@ -322,7 +341,7 @@ def test_a_stopped_receiver_stops_the_sender_and_memory_stays_flat(scene: _Scene
         samples = []
         for _ in range(10):
             time.sleep(0.1)
-            samples.append(_bytes_out(scene))
+            samples.append(_count(scene, "bytes_out"))
         assert samples[-1] == samples[4], "the sender is not paused"
         assert samples[-1] < 50_000_000
         assert scene.proxy.resident_bytes() - before < 8_000_000

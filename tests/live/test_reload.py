@@ -37,8 +37,6 @@ def test_a_bad_file_is_refused_and_the_old_one_goes_on(start: Start, backend: Se
     assert all(one["line"] > 0 for one in problems)
     proxy.signal(signal.SIGHUP)
     proxy.wait_for_log("reload refused")
-    line = good.replace("check = false", "chekc = false")
-    assert line
     number = proxy.file.read_text()[: proxy.file.read_text().index("chekc")].count("\n") + 1
     assert f"lbproxy.toml:{number}" in proxy.log
     assert peers.fetch(port) == b"old"
@@ -73,7 +71,7 @@ def test_a_port_in_use_refuses_all_of_a_reload(start: Start, backend: Serve, por
     assert f"127.0.0.1:{other.port}" in problems[0]["message"]
     assert _refused(fresh)
     assert peers.fetch(port) == b"old"
-    assert proxy.descriptors() <= before
+    until(lambda: proxy.descriptors() <= before, "what was opened is closed again")
 
 
 def test_listeners_come_go_and_move(start: Start, backend: Serve, ports: Ports, stack: ExitStack) -> None:

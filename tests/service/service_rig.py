@@ -109,7 +109,7 @@ class Running:
 
     def stop(self) -> None:
         if self.service.running or self.service.stopping.state == "serving":
-            self.service._grace = False
+            self.service.stopping.end()
             self.service.stopService()
             self.service.stopping.end()
             turn(self.reactor)

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from lbproxy.addresses import Address
 from lbproxy.config import Loaded, Problem
+from lbproxy.errors import StartError
 from lbproxy.model import CheckSettings, LogSettings, RecordSettings, StopSettings, TimeoutSettings
 from lbproxy.net.binding import BindError
 from tests.net.net_rig import take_all, tcp_listener, turn
@@ -85,7 +86,7 @@ class TestListeners:
         before = configured({"a": [port]}, (web,))
         with running(before) as made:
             bad = RecordSettings("file", str(tmp_path / "no" / "r"))
-            with pytest.raises(OSError, match="no"):
+            with pytest.raises(StartError, match="records cannot be written"):
                 made.service.apply(configured({"a": [port], "b": [fresh]}, (web,), records=bad))
             assert made.service.configuration is before
             assert refused(fresh), "clients would wait in a queue that nobody serves"
@@ -233,7 +234,7 @@ class TestTheEnd:
         port, end, records = free_port(), tcp_listener(), tmp_path / "r"
         wanted = configured(
             {"a": [port]},
-            (pool("web", end.getsockname()[1], timeouts=TimeoutSettings(tunnel_idle=0.2)),),
+            (pool("web", end.getsockname()[1], timeouts=TimeoutSettings(tunnel_idle=0.2, connect=0.2)),),
             records=RecordSettings("file", str(records)),
             stop=StopSettings(grace=0.0, hard_stop=60.0),
         )

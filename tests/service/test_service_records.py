@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from lbproxy.addresses import Address
+from lbproxy.errors import StartError
 from lbproxy.model import RecordSettings
 from lbproxy.service.counters import Counters, Stamps
 from lbproxy.service.notify import notify_systemd
@@ -92,7 +93,7 @@ class TestAFile:
         assert lines((tmp_path / "e" / "r").read_text()) == [1]
 
     def test_a_path_that_cannot_be_opened_is_an_error_at_once(self, tmp_path: Path) -> None:
-        with pytest.raises(OSError, match="no"):
+        with pytest.raises(StartError, match="records cannot be written"):
             RecordWriter(to_file(tmp_path / "no" / "r"), Clock())
 
     def test_odd_texts_stay_one_line(self, tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ class TestOtherSinks:
         clock.advance(1)
         assert lines((tmp_path / "a").read_text()) == [1]
         assert lines((tmp_path / "b").read_text()) == [2]
-        with pytest.raises(OSError, match="no"):
+        with pytest.raises(StartError, match="records cannot be written"):
             writer.configure(to_file(tmp_path / "no" / "r"))
         writer.write(Line(3))
         writer.close()

@@ -102,6 +102,13 @@ class TestIdle:
         assert talk.did() == ["client.abort", "a.abort", "left 192.0.2.7", "record idle_timeout"]
         assert talk.records[0].timer == "tunnel_idle"
 
+    @pytest.mark.parametrize(("idle", "connect"), [(1.0, 5.0), (10.0, 60.0), (10.0, math.inf)])
+    def test_it_ends_in_time_however_long_a_connect_may_take(self, idle: float, connect: float) -> None:
+        talk = Conversation(timeouts={"tunnel_idle": idle, "connect": connect})
+        session = talk.joined()
+        talk.passes(idle + 0.3)
+        assert session.phase == OVER
+
     @pytest.mark.parametrize("who", ["client", "backend"])
     def test_any_byte_either_way_keeps_it(self, who: str) -> None:
         talk = Conversation(timeouts={"tunnel_idle": 10.0})
