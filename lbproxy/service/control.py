@@ -11,30 +11,26 @@ GET never changes anything. Try it: curl --unix-socket PATH http://localhost/v1/
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 import os
-import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from lbproxy import __version__
-from lbproxy.addresses import Address
 from lbproxy.balancing.pool import Pool
 from lbproxy.model import ControlSettings
-from lbproxy.net.binding import BindError, open_listening
+from lbproxy.net.binding import remove_stale_socket
 from lbproxy.session.record import describe
 
 if TYPE_CHECKING:
     from lbproxy.service.proxy import ProxyService
 
 _MODE = 0o600
-_BACKLOG = 16
 _MOST_BODY = 1024 * 1024
 _STATES = ("ready", "drain", "maint")
 
@@ -71,28 +67,25 @@ class ControlService(Service):
             self._open(settings.path)
 
     def _open(self, path: str) -> None:
+        # Traffic is worth more than being asked about it: without the socket, everything else goes on.
+        if not remove_stale_socket(path) and os.path.lexists(path):
+            self.log.error("no control socket: another process answers at {path}, or it is no socket", path=path)
+            return
         site = Site(_Root(self._proxy))
         site.displayTracebacks = False
-        # The mask keeps others out from the first moment.
+        # The mask keeps others out from the first moment; Twisted sets the mode only after it has bound.
         mask = os.umask(0o777 & ~_MODE)
         try:
-            (sock,) = open_listening(Address("unix", path), _BACKLOG, math.inf, {})
-        except BindError as problem:
-            # Traffic is worth more than being asked about it.
+            self._port = self._proxy.reactor.listenUNIX(path, site, mode=_MODE)
+        except CannotListenError as problem:
             self.log.error("no control socket: {problem}", problem=str(problem))
-            return
         finally:
             os.umask(mask)
-        with sock:
-            # Twisted goes on with a duplicate.
-            self._port = self._proxy.reactor.adoptStreamPort(sock.fileno(), socket.AF_UNIX, site)
 
     def _close(self) -> None:
         if self._port is not None:
             self._port.stopListening()
             self._port = None
-            with contextlib.suppress(OSError):
-                os.unlink(self._settings.path or "")
 
 
 class _Answer(Exception):
