@@ -25,7 +25,7 @@ class _Connection(http.client.HTTPConnection):
         """See HTTPConnection."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_TIMEOUT)
-        self.sock.connect("\0" + self._path[1:] if self._path.startswith("@") else self._path)
+        self.sock.connect(self._path)
 
 
 def ask(path: str, method: str, target: str, body: dict[str, object] | None = None) -> tuple[int, Any]:

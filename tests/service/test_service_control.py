@@ -79,11 +79,6 @@ class TestTheSocket:
             told.clear()
             gc.collect()
 
-    def test_an_abstract_name(self) -> None:
-        name = f"@lbproxy-test-{os.getpid()}"
-        with running(configured({}, (pool("web", 9101),), control=ControlSettings(name))) as made:
-            assert made.ask(name, "GET", "/healthz") == (200, {"status": "ok"})
-
     def test_another_path_after_a_reload(self, place: Place, tmp_path: Path) -> None:
         made, path = place
         other = str(tmp_path / "other")
