@@ -115,6 +115,9 @@ class CheckConnection:
         elif not data or len(self._answer) >= _ANSWER_BYTES:
             self._finish("L7RSP")
 
+    def troubled(self) -> None:
+        """See Descriptor: this one never waits for trouble alone."""
+
     def connectionLost(self, reason: Failure) -> None:
         """A stock reactor saw the connection end."""
         self.mask = 0

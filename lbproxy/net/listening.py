@@ -207,6 +207,9 @@ class Port:
     def doWrite(self) -> None:
         """Ports are never written to."""
 
+    def troubled(self) -> None:
+        """See Descriptor: this one never waits for trouble alone."""
+
     def connectionLost(self, reason: Failure) -> None:
         """The reactor ends."""
         self.mask = 0

@@ -12,6 +12,8 @@ from lbproxy.net.reactor import ProxyReactor
 
 READ = 1  # EPOLLIN
 WRITE = 4  # EPOLLOUT
+# For nothing but an error or a hang-up, which epoll always tells: once (EPOLLET), or a hang-up would be told for ever.
+TROUBLE = 1 << 31
 
 
 class Descriptor(Protocol):
@@ -26,6 +28,9 @@ class Descriptor(Protocol):
     def doWrite(self) -> None:
         """The descriptor can be written, or has an error to tell."""
 
+    def troubled(self) -> None:
+        """It waits for neither reading nor writing, and there is an error or a hang-up on it."""
+
     def broken(self, problem: BaseException) -> None:
         """doRead or doWrite raised `problem`, which is a fault of ours: end this connection, and no other.
 
@@ -37,7 +42,7 @@ class Poller(Protocol):
     """Where descriptors say what they wait for."""
 
     def watch(self, descriptor: Descriptor, mask: int) -> None:
-        """Wait for `mask` (READ, WRITE, both, or 0 for nothing, not even errors)."""
+        """Wait for `mask`: READ, WRITE, both, TROUBLE alone, or 0 for nothing at all."""
 
     def forget(self, descriptor: Descriptor) -> None:
         """Stop waiting because the descriptor is closed next."""
@@ -77,7 +82,7 @@ class EpollPoller:
 
 
 class StockPoller:
-    """Through the interfaces that every Twisted reactor has."""
+    """Through the interfaces that every Twisted reactor has. They know no TROUBLE: it is seen when bytes move again."""
 
     __slots__ = ("_reactor",)
 

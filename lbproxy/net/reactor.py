@@ -80,7 +80,11 @@ class ProxyReactor(EPollReactor):
 
 def _otherwise(descriptor: Descriptor, event: int) -> None:
     """It can be written, or several things happened. Errors and hang-ups are told by the call that is waited for."""
-    if event & ~_OUT and descriptor.mask & _IN:
+    mask = descriptor.mask
+    if not mask & (_IN | _OUT):
+        descriptor.troubled()
+        return
+    if event & ~_OUT and mask & _IN:
         descriptor.doRead()
     if descriptor.mask & _OUT:
         descriptor.doWrite()

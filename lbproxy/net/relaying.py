@@ -19,6 +19,8 @@ from lbproxy.net.wheel import Wheel
 from lbproxy.session.relay import Relay
 from lbproxy.session.seams import Side
 
+_NEVER_LOOKED = -1
+
 
 class RelayShared(Shared, Protocol):
     """What the sides of all relays have in common."""
@@ -43,7 +45,19 @@ class RelaySide(Transport):
     True for the first and the last, so that the way of most bytes asks one question only.
     """
 
-    __slots__ = ("_apart", "_bulk", "_kept", "_thin", "moved", "peer", "pipe", "session", "stopped", "touched")
+    __slots__ = (
+        "_apart",
+        "_bulk",
+        "_kept",
+        "_queued",
+        "_thin",
+        "moved",
+        "peer",
+        "pipe",
+        "session",
+        "stopped",
+        "touched",
+    )
     shared: RelayShared
 
     def __init__(self, shared: RelayShared, sock: socket.socket, session: Relay) -> None:
@@ -57,6 +71,7 @@ class RelaySide(Transport):
         self._kept = b""
         self._bulk = 0
         self._thin = 0
+        self._queued = _NEVER_LOOKED
 
     # Reading.
 
@@ -130,12 +145,16 @@ class RelaySide(Transport):
 
     def _hold_back(self, peer: RelaySide, rest: memoryview) -> None:
         if peer.pending is None:
-            peer.moved = self.shared.wheel.now
+            peer._stall_begins()
         peer.hold(rest)
         self.unwatch(READ)
         self.session.stalled()
         if self.shared.budget.used > self.shared.budget.limit:
             self.shared.over_budget()
+
+    def _stall_begins(self) -> None:
+        self.moved = self.shared.wheel.now
+        self._queued = _NEVER_LOOKED
 
     def _splice(self, pipe: Pipe) -> None:
         """As doRead, with the pipe in place of the buffer. The pipe is empty whenever this side is read."""
@@ -155,7 +174,7 @@ class RelaySide(Transport):
         pipe.held = count
         peer = self.peer
         if peer is not None and not self._pour(pipe, peer):
-            peer.moved = self.shared.wheel.now
+            peer._stall_begins()
             peer.watch(WRITE)
             self.unwatch(READ)
             self.session.stalled()
@@ -241,6 +260,14 @@ class RelaySide(Transport):
         full = len(self._kept) >= RECEIVE_BYTES if peer is None else bool(peer.held)
         if self.sock is not None and not (self.finished or self.stopped or full):
             self.watch(READ)
+
+    def still_takes(self) -> bool:
+        """See Side. The kernel asks for more only when much has been taken: its queue tells earlier."""
+        before, self._queued = self._queued, self.unsent()
+        taken = before not in (_NEVER_LOOKED, self._queued)
+        if taken:
+            self.moved = self.shared.wheel.now
+        return taken
 
     def watch_over(self) -> None:
         """See Side."""

@@ -8,6 +8,7 @@ then is the poller asked for writability.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from fcntl import ioctl
@@ -18,7 +19,7 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lbproxy.net.polling import WRITE, Poller
+from lbproxy.net.polling import TROUBLE, WRITE, Poller
 
 RECEIVE_BYTES = 64 * 1024
 _SIOCOUTQ = 0x5411  # bytes in the send queue, see tcp(7)
@@ -138,6 +139,12 @@ class Transport:
             code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self.lost(OSError(code or errno.ECONNRESET, reason.getErrorMessage()))
 
+    def troubled(self) -> None:
+        """See Descriptor. A hang-up without an error is two FINs, which are heard of in their order."""
+        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self.sock is not None else 0
+        if code:
+            self.lost(OSError(code, os.strerror(code)))
+
     def broken(self, problem: BaseException) -> None:
         """See Descriptor."""
         raise NotImplementedError
@@ -158,11 +165,11 @@ class Transport:
 
     def watch(self, mask: int) -> None:
         """Wait for `mask` too."""
-        self.shared.poller.watch(self, self.mask | mask)
+        self.shared.poller.watch(self, (self.mask | mask) & ~TROUBLE)
 
     def unwatch(self, mask: int) -> None:
-        """Wait for `mask` no more."""
-        self.shared.poller.watch(self, self.mask & ~mask)
+        """Wait for `mask` no more. A reset is noticed all the same, where the poller can."""
+        self.shared.poller.watch(self, self.mask & ~mask or TROUBLE)
 
     def write(self, data: bytes | memoryview) -> None:
         """Send `data`: now as far as the kernel takes it, the rest when it can."""

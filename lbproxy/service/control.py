@@ -52,10 +52,10 @@ class ControlService(Service):
         if self._settings.path is not None:
             self._open(self._settings.path)
 
-    def stopService(self) -> None:
-        """Close it."""
+    def stopService(self) -> Any:
+        """Close it; the Deferred fires when its path is gone."""
         super().stopService()
-        self._close()
+        return self._close()
 
     def configure(self, settings: ControlSettings) -> None:
         """Have another socket from now on."""
@@ -71,8 +71,7 @@ class ControlService(Service):
         if not remove_stale_socket(path) and os.path.lexists(path):
             self.log.error("no control socket: another process answers at {path}, or it is no socket", path=path)
             return
-        site = Site(_Root(self._proxy))
-        site.displayTracebacks = False
+        site = _QuietSite(_Root(self._proxy))
         # The mask keeps others out from the first moment; Twisted sets the mode only after it has bound.
         mask = os.umask(0o777 & ~_MODE)
         try:
@@ -82,10 +81,19 @@ class ControlService(Service):
         finally:
             os.umask(mask)
 
-    def _close(self) -> None:
-        if self._port is not None:
-            self._port.stopListening()
-            self._port = None
+    def _close(self) -> Any:
+        port, self._port = self._port, None
+        return None if port is None else port.stopListening()
+
+
+class _QuietSite(Site):
+    """Questions are not logged; what they change is, where it changes."""
+
+    noisy = False
+    displayTracebacks = False
+
+    def log(self, request: Any) -> None:
+        """See HTTPFactory."""
 
 
 class _Answer(Exception):

@@ -19,7 +19,7 @@ from lbproxy.model import LogSettings
 
 _LEVELS = {name: position for position, name in enumerate(("debug", "info", "warn", "error", "critical"))}
 # What Twisted itself says at "info" about each factory and port is of no use to an operator.
-_QUIET = ("twisted.internet", "twisted.web")
+_QUIET = ("twisted.internet", "twisted.web", "log_legacy")
 
 
 _WRITTEN_OUT = {

@@ -31,7 +31,7 @@ from lbproxy.service.listeners import Listeners
 from lbproxy.service.notify import notify_systemd
 from lbproxy.service.records import RecordWriter
 from lbproxy.service.signals import Signals
-from lbproxy.service.stopping import Stopping
+from lbproxy.service.stopping import SERVING, Stopping
 from lbproxy.session.record import record_of
 from lbproxy.session.relay import Relay
 
@@ -126,7 +126,7 @@ class ProxyService(MultiService):
         if self.records.enabled:
             ts = self._stamps.text(session.started, now)
             self.records.write(record_of(session, ts, now, self.total.sessions))
-        if self.stopping.state != "serving":
+        if self.stopping.state != SERVING:
             self.stopping.session_ended()
 
     def _fault(self, problem: BaseException) -> None:
@@ -140,6 +140,8 @@ class ProxyService(MultiService):
         """Read the configuration anew and go by it; returns its problems. With an error among them nothing changed."""
         if self._load is None:
             return (Problem("", 0, "", "there is no configuration file to read again", "error"),)
+        if self.stopping.state != SERVING:
+            return (Problem("", 0, "", "it is stopping: nothing is reloaded any more", "error"),)
         notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         loaded = self._load()
         problems = loaded.problems
@@ -194,7 +196,7 @@ class ProxyService(MultiService):
 
     def _stop_asked(self, *, grace: bool) -> bool:
         """A signal asks to stop; False when that was asked before, and everything ends now."""
-        if self.stopping.state == "serving":
+        if self.stopping.state == SERVING:
             self._grace = grace
             return True
         self.log.warn("asked again to stop: ending at once")

@@ -165,16 +165,22 @@ class RecordWriter:
 
     def flush(self) -> None:
         """Encode what was taken and give the sink as much as it takes."""
-        buffer = self._buffer
+        buffer, bound = self._buffer, self.settings.buffer
         encode = self._encoder.encode_into
         for record in self._records:
-            if len(buffer) >= self.settings.buffer:
-                self.dropped += 1
-                continue
+            if len(buffer) >= bound:
+                self._hand_over()
+                if len(buffer) >= bound:
+                    self.dropped += 1
+                    continue
             encode(record, buffer, -1)
             buffer += b"\n"
             self.written += 1
         self._records.clear()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        buffer = self._buffer
         if self._sink is None or not buffer:
             buffer.clear()
             return

@@ -34,6 +34,9 @@ PHASES = ("header", "queue", "connect", "data", "ending", "over")
 _KEYED = frozenset({"ketama", "maglev", "rendezvous"})
 # How often a reset is tried again while the other side still takes bytes; the wheel's own tick is the least.
 _ENDING_STEP = 0.1
+# How often within `write_stall` a side that holds bytes is asked whether its peer takes any: so much later than
+# promised, at the most, is one cut that takes none.
+_STALL_LOOKS = 4
 _GONE = {
     HEADER: errors.CLIENT_GONE_IN_HEADER,
     QUEUE: errors.CLIENT_GONE_IN_QUEUE,
@@ -336,7 +339,7 @@ class Relay:
     def stalled(self) -> None:
         """A side began to hold bytes: somebody reads slowly, and is given `write_stall`."""
         if self.phase == DATA:
-            self.world.wheel.sooner(self, self.timeouts.write_stall)
+            self.world.wheel.sooner(self, self.timeouts.write_stall / _STALL_LOOKS)
 
     def ended(self, side: Side) -> None:
         """A side sent FIN: pass it on behind its data. The other direction goes on."""
@@ -458,10 +461,10 @@ class Relay:
         for side, outcome in ((client, errors.WRITE_STALL_CLIENT), (backend, errors.WRITE_STALL_BACKEND)):
             if side.held:
                 left = side.moved + timeouts.write_stall - now
-                if left <= 0:
+                if not side.still_takes() and left <= 0:
                     self._time_out("write_stall", outcome)
                     return None
-                due = min(due, left)
+                due = min(due, timeouts.write_stall / _STALL_LOOKS)
         half = client.finished or backend.finished
         idle = timeouts.half_closed if half else timeouts.tunnel_idle
         since = max(client.touched, backend.touched, client.moved, backend.moved, self.connected_at, self.closing_at)
@@ -477,7 +480,7 @@ class Relay:
     def _expire_ending(self, now: float) -> float | None:
         alive = [side for side in (self.client, self.backend_side) if side is not None and side.unsent()]
         stall = self.timeouts.write_stall
-        stalled = all(now - max(side.moved, self.closing_at) >= stall for side in alive)
+        stalled = all(not side.still_takes() and now - max(side.moved, self.closing_at) >= stall for side in alive)
         if not alive or stalled:
             self._over(self.outcome, reset=True)
             return None

@@ -41,6 +41,9 @@ class Side(Protocol):
     def abort(self) -> None:
         """Reset now; what is held is dropped. Nothing happens on a closed side."""
 
+    def still_takes(self) -> bool:
+        """Whether the peer has acknowledged bytes since this was asked last, during this stall; then `moved` is now."""
+
     def watch_over(self) -> None:
         """Have the kernel notice when the peer is gone without a word."""
 

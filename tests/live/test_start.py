@@ -160,9 +160,9 @@ def test_the_quick_form_balances(tmp_path: Path, ports: Ports, backend: Serve, s
 
     until(serves, "it listens")
     assert {peers.fetch(port) for _ in range(6)} == {b"one", b"two"}
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGTERM
+    assert process.returncode == -signal.SIGINT
     assert b"Traceback" not in output + errors
     lines = [json.loads(line) for line in output.splitlines()]
     assert len(lines) == 7

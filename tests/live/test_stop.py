@@ -36,17 +36,29 @@ def _closed(proxy: Lbproxy, port: int) -> None:
     assert _refused(port)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_with_nobody_there_it_ends_at_once(start: Start, ports: Ports, number: signal.Signals) -> None:
-    """Even with a grace: nobody needs it. Whoever started it sees the signal's own status."""
+@pytest.mark.parametrize(("number", "grace"), [(signal.SIGTERM, "0s"), (signal.SIGINT, "5s")])
+def test_with_nobody_there_it_ends_at_once(start: Start, ports: Ports, number: signal.Signals, grace: str) -> None:
+    """Whoever started it sees the signal's own status, and no socket is left behind."""
     port = ports.reserve()
-    proxy = start(one_pool(port, "127.0.0.1:1"), head=_head("5s", "25s"))
+    proxy = start(one_pool(port, "127.0.0.1:1"), head=_head(grace, "25s"))
     began = time.monotonic()
     proxy.signal(number)
     assert proxy.wait() == -number
     assert time.monotonic() - began < 2
     assert _refused(port)
     assert not (proxy.directory / "control.sock").exists()
+
+
+def test_the_grace_is_for_those_who_have_not_noticed_yet(start: Start, backend: Serve, ports: Ports) -> None:
+    """A balancer in front may send its next client at any moment, whether or not one is here now."""
+    port, server = ports.reserve(), backend(peers.named(b"in"))
+    proxy = start(one_pool(port, server.address), head=_head("1s", "20s"))
+    began = time.monotonic()
+    proxy.signal(signal.SIGTERM)
+    until(lambda: proxy.ask("GET", "/readyz")[0] == 503, "it says that it is not ready")
+    assert peers.fetch(port) == b"in"
+    assert proxy.wait(5) == -signal.SIGTERM
+    assert 0.9 < time.monotonic() - began < 3
 
 
 def test_the_shell_sees_143(start: Start, ports: Ports) -> None:

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from lbproxy.net.polling import READ, WRITE, EpollPoller, Poller
+from lbproxy.net.polling import READ, TROUBLE, WRITE, EpollPoller, Poller
 from lbproxy.net.reactor import ProxyReactor
 from lbproxy.net.transport import Budget, Transport
 from tests.net.net_rig import hand_reactor, take_all, tcp_pair, turn
@@ -89,7 +89,7 @@ def test_what_the_kernel_does_not_take_follows_in_order(ends: Ends, reactor: Pro
     turn(reactor, all_came)
     assert got == DATA + b"and more"
     assert transport.heard == ["progressed", "flushed"]
-    assert (transport.mask, transport.shared.budget.used) == (0, 0)
+    assert (transport.mask, transport.shared.budget.used) == (TROUBLE, 0)
 
 
 def test_what_is_held_is_a_copy(ends: Ends, reactor: ProxyReactor) -> None:
@@ -216,7 +216,9 @@ def test_interest_is_added_and_taken_away(ends: Ends) -> None:
     transport.unwatch(READ)
     assert transport.mask == WRITE
     transport.unwatch(WRITE)
-    assert transport.mask == 0
+    assert transport.mask == TROUBLE
+    transport.watch(READ)
+    assert transport.mask == READ
 
 
 def test_a_stock_reactor_that_sees_the_end_first_tells_it_as_a_loss(ends: Ends) -> None:

@@ -72,6 +72,9 @@ class FakeSide:
         self.dropped, self.held = self.held, 0
         self.queued = 0
 
+    def still_takes(self) -> bool:
+        return False
+
     def watch_over(self) -> None:
         pass
 

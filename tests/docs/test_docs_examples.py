@@ -1,0 +1,349 @@
+"""The documents stay true: their commands are run, their configurations loaded, their tables compared with the code.
+
+A block whose info string ends in `run` is executed, in the order of its document: `twistd` lines are started, `$` lines
+run and their output compared. A `toml file=NAME` block is the file of that name. Ports and paths are exchanged for ones
+of the test; in outputs any number stands for any other, and a line that ends in `...` for all that begin like it.
+"""
+
+from __future__ import annotations
+
+import configparser
+import http.client
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import msgspec
+import pytest
+
+from lbproxy import errors
+from lbproxy.config import loads
+from lbproxy.demo.backends import DemoBackend, serve
+from lbproxy.errors import Outcome, TryError
+from lbproxy.model import PolicyName
+from lbproxy.session.record import RelayRecord
+from lbproxy.session.relay import PHASES
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+BIN = Path(sys.executable).parent
+PATIENCE = 15.0
+BACKENDS = {9001: "web1", 9002: "web2"}
+
+# What a fragment leaves out, to make it a configuration.
+LISTENER = '[[listener]]\nname = "web"\nbind = "127.0.0.1:1"\npool = "web"\n'
+POOL = '[pool.web]\nbackends = "10.9.9.9:1"\n'
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, the rest of its info string, its text."""
+
+    language: str
+    info: str
+    text: str
+
+    @property
+    def runs(self) -> bool:
+        return self.info == "run"
+
+    @property
+    def file(self) -> str:
+        return self.info.removeprefix("file=") if self.info.startswith("file=") else ""
+
+
+def blocks(document: Path) -> list[Block]:
+    text = document.read_text(encoding="utf-8")
+    return [Block(*found) for found in re.findall(r"^```(\w*) ?(.*)\n((?:.*\n)*?)^```$", text, re.MULTILINE)]
+
+
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+SCENES = [document for document in DOCUMENTS if any(block.runs for block in blocks(document))]
+
+
+# Running.
+
+
+class Scene:
+    """One document at work: its files in a directory, its backends and its lbproxy on ports of the test."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.directory = directory
+        self.ports: dict[str, int] = {}
+        self._stack = stack
+        self._running: subprocess.Popen[bytes] | None = None
+        self._stderr = directory / "stderr"
+        backends = []
+        for port, name in BACKENDS.items():
+            backend = DemoBackend(name, 0)
+            self.ports[str(port)] = backend.server_port
+            stack.callback(backend.server_close)
+            stack.callback(backend.shutdown)
+            backends.append(backend)
+        serve(backends)
+        stack.callback(self.end)
+
+    def play(self, block: Block) -> None:
+        if block.file:
+            (self.directory / block.file).write_text(self._ours(block.text))
+        elif block.text.startswith("twistd"):
+            self._start(block.text.strip())
+        else:
+            for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
+                self._compare(command, expected)
+
+    def run(self, command: str) -> str:
+        """What a shell command says, on either stream."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", self._ours(command)],
+            cwd=self.directory,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return self._theirs(done.stdout.decode())
+
+    def end(self) -> None:
+        """End the lbproxy that runs, if one does."""
+        process, self._running = self._running, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            status = process.wait(PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+        assert status == -signal.SIGTERM
+        assert "Traceback" not in self._stderr.read_text()
+
+    def _start(self, command: str) -> None:
+        self.end()
+        words = shlex.split(self._ours(command))
+        with self._stderr.open("wb") as stderr:
+            self._running = subprocess.Popen(
+                [str(BIN / words[0]), *words[1:]],
+                cwd=self.directory,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
+        # Both backends have been checked, so the listeners accept as well.
+        deadline = time.monotonic() + PATIENCE
+        while self._stderr.read_text().count(" is up (was unknown)") < len(BACKENDS):
+            assert self._running.poll() is None, self._stderr.read_text()
+            assert time.monotonic() < deadline, self._stderr.read_text()
+            time.sleep(0.02)
+
+    def _compare(self, command: str, expected: str) -> None:
+        said = self.run(command.replace("curl ", "curl -sS -m 10 ", 1))
+        expected_lines, lines = _plain(expected), _plain(said)
+        assert len(lines) == len(expected_lines), f"{command}\n{said}"
+        for line, wanted in zip(lines, expected_lines, strict=True):
+            if wanted.endswith("..."):
+                assert line.startswith(wanted[:-3]), f"{command}\n{said}"
+            else:
+                assert line == wanted, f"{command}\n{said}"
+
+    def _ours(self, text: str) -> str:
+        """A text of the documents, with places of this test."""
+        text = text.replace("/run/lbproxy/", f"{self.directory}/").replace("/var/log/lbproxy/", f"{self.directory}/")
+        return re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(self._port(found[0])), text)
+
+    def _theirs(self, text: str) -> str:
+        """A text of lbproxy, with the places of the documents."""
+        for theirs, ours in self.ports.items():
+            text = re.sub(rf"\b{ours}\b", theirs, text)
+        return text
+
+    def _port(self, theirs: str) -> int:
+        if theirs not in self.ports:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.ports[theirs] = probe.getsockname()[1]
+        return self.ports[theirs]
+
+    def _environment(self) -> dict[str, str]:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("LBPROXY_")}
+        return {**ours, "PATH": f"{BIN}:{ours.get('PATH', '')}"}
+
+
+def _plain(text: str) -> list[str]:
+    """Lines without what differs from run to run: numbers, lengths of time, widths of columns."""
+    text = re.sub(r"\b(\d+[dhms])+\b", "TIME", text)
+    return [" ".join(re.sub(r"\d+", "N", line).split()) for line in text.splitlines() if line.strip()]
+
+
+@contextmanager
+def scene(directory: Path) -> Iterator[Scene]:
+    with ExitStack() as stack:
+        yield Scene(directory, stack)
+
+
+def test_the_documents_with_commands_are_these() -> None:
+    assert {"README.md", "docs/balancing.md", "docs/records.md", "docs/running.md"} <= set(map(name_of, SCENES))
+    assert sum(block.runs for document in SCENES for block in blocks(document)) >= 10
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("document", SCENES, ids=name_of)
+def test_the_commands_of_a_document_say_what_it_says(document: Path, tmp_path: Path) -> None:
+    with scene(tmp_path) as played:
+        for block in blocks(document):
+            if block.runs or block.file:
+                played.play(block)
+
+
+def test_the_questions_about_records_are_answered(tmp_path: Path) -> None:
+    records = ROOT / "docs" / "records.md"
+    questions = next(block.text for block in blocks(records) if block.info == "jq")
+    commands = [line for line in questions.splitlines() if not line.startswith("#")]
+    with scene(tmp_path) as played:
+        for block in blocks(records):
+            if block.file or (block.runs and block.text.startswith("twistd")):
+                played.play(block)
+        for _ in range(2):
+            _get(played.ports["8080"])
+        deadline = time.monotonic() + PATIENCE
+        while (tmp_path / "records.log").read_text().count("\n") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    found = msgspec.json.decode(b"[" + b",".join((tmp_path / "records.log").read_bytes().splitlines()) + b"]")
+    assert [one["outcome"] for one in found] == ["ok", "ok"]
+    assert {one["backend"] for one in found} == {"web1", "web2"}
+    shown = next(block.text for block in blocks(records) if block.language == "json")
+    assert list(msgspec.json.decode(shown)) == list(found[0])
+    if shutil.which("jq") is None:
+        pytest.skip("jq is not installed: the one-liners were not run")
+    failed = dict(found[0], outcome="refused", t_connect_ms=250.0, t_queue_ms=3.5)
+    failed["tries"] = [{"backend": "web2", "address": "10.0.0.1:1", "error": "refused", "ms": 1.0, "class": "A"}]
+    with (tmp_path / "records.log").open("ab") as file:
+        file.write(msgspec.json.encode(failed) + b"\n")
+    answers = []
+    for command in commands:
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=PATIENCE, check=True
+        )
+        assert not done.stderr
+        answers.append(done.stdout.decode())
+    assert answers[0].split() == ["2", "ok", "1", "refused"]
+    assert '"refused"' in answers[1]
+    assert '"sessions":' in answers[2]
+    assert answers[3].split() == ["3", "127.0.0.1"]
+    assert ",250" in answers[4]
+    assert ",3.5," in answers[5]
+    assert answers[6].split() == ["1", "web2", "refused"]
+
+
+def _get(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/")
+        assert connection.getresponse().read().startswith(b"hello from ")
+    finally:
+        connection.close()
+
+
+# Configurations. Plain `toml` blocks are loaded by tests/config/test_config_documents.py.
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_files_and_fragments_in_a_document_load(document: Path) -> None:
+    for block in blocks(document):
+        if block.language != "toml" or not block.info or block.file == "broken.toml":
+            continue
+        assert block.info == "fragment" or block.file, f"```toml {block.info}"
+        text = block.text
+        text += "" if "[[listener]]" in text or block.file else LISTENER
+        text += "" if "[pool." in text or block.file else POOL
+        problems = loads(text.replace("[pool.cache]", "[pool.web]"), name_of(document)).problems
+        assert not [problem for problem in problems if problem.severity == "error"]
+        assert not (block.file and problems)
+
+
+# Links.
+
+
+def anchors(document: Path) -> set[str]:
+    """What a heading is called in a link, by GitHub's rule."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+# Tables.
+
+
+def rows(document: str, heading: str) -> list[list[str]]:
+    """The rows of the table whose heading begins with this cell, without their backquotes."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    found = re.search(rf"^\| {re.escape(heading)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert found, heading
+    return [[cell.strip().strip("`") for cell in line.strip().strip("|").split("|")] for line in found[1].splitlines()]
+
+
+def test_the_outcomes_are_all_there() -> None:
+    known = {(one.word, one.state, one.flag, one.blame.value) for one in vars(errors).values() if type(one) is Outcome}
+    listed = [(word, state, flag, blame) for word, state, flag, blame, _ in rows("records.md", "Outcome")]
+    assert set(listed) == known
+    assert len(listed) == len(known)
+
+
+def test_the_errors_of_tries_are_all_there() -> None:
+    assert [row[0] for row in rows("records.md", "Error")] == [error.value for error in TryError]
+
+
+def test_the_fields_of_a_record_are_all_there() -> None:
+    assert [row[0] for row in rows("records.md", "Field")] == [
+        field.encode_name for field in msgspec.structs.fields(RelayRecord)
+    ]
+
+
+def test_the_policies_are_all_there() -> None:
+    assert [row[0] for row in rows("balancing.md", "Policy")] == list(get_args(PolicyName))
+
+
+def test_the_phases_are_all_there() -> None:
+    assert [row[0] for row in rows("architecture.md", "Phase")] == list(PHASES)
+
+
+def test_the_dependencies_are_all_there() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = setup["options.extras_require"]
+    wanted = [setup["options"]["install_requires"], *extras.values()]
+    document = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([^`]+)` \|", document, re.MULTILINE)) == set("\n".join(wanted).split())
+
+
+def test_the_modules_that_are_named_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:\w+/)+\w*(?:\.py)?|\w+\.py)`", text):
+        assert any((base / path).exists() for base in (ROOT, ROOT / "lbproxy", ROOT / "lbproxy" / "balancing")), path
