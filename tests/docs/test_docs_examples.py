@@ -122,8 +122,10 @@ class Scene:
         process, self._running = self._running, None
         if process is None:
             return
-        process.send_signal(signal.SIGTERM)
         try:
+            process.send_signal(signal.SIGTERM)
+            self._wait_for_log("stopping: listeners close", 1, process)
+            process.send_signal(signal.SIGTERM)  # the second one ends the grace
             status = process.wait(PATIENCE)
         finally:
             process.kill()
@@ -144,9 +146,12 @@ class Scene:
                 stderr=stderr,
             )
         # Both backends have been checked, so the listeners accept as well.
+        self._wait_for_log(" is up (was unknown)", len(BACKENDS), self._running)
+
+    def _wait_for_log(self, text: str, times: int, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while self._stderr.read_text().count(" is up (was unknown)") < len(BACKENDS):
-            assert self._running.poll() is None, self._stderr.read_text()
+        while self._stderr.read_text().count(text) < times:
+            assert process.poll() is None, self._stderr.read_text()
             assert time.monotonic() < deadline, self._stderr.read_text()
             time.sleep(0.02)
 
