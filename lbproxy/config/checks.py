@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from lbproxy.config.checks_listeners import check_listeners, warn_about_listeners
+from lbproxy.config.checks_listeners import check_listeners, check_pool_names, warn_about_listeners
 from lbproxy.config.checks_pools import check_pools, warn_about_pools
 from lbproxy.config.checks_routes import check_routes, warn_about_routes
 from lbproxy.config.places import Path
@@ -24,6 +24,7 @@ def check_all(
     tables: FileTable, configuration: Configuration, notes: Notes, resolve: Callable[[str], bool] | None
 ) -> None:
     """Note every problem between keys. `configuration` was built from `tables`, element by element."""
+    check_pool_names(notes)
     check_listeners(tables, configuration, notes)
     check_pools(tables, configuration, notes)
     check_routes(configuration, notes)

@@ -38,7 +38,18 @@ def warn_about_listeners(tables: FileTable, configuration: Configuration, notes:
             notes.warn((*path, "timeouts", "proxy_header"), "has no effect: the listener has no proxy_protocol")
 
 
-def unknown_pool(name: str, notes: Notes) -> str | None:
+def check_pool_names(notes: Notes) -> None:
+    """Note every pool that a listener or a route names and nobody describes, in unreadable tables too."""
+    for kind in ("listener", "route"):
+        tables = notes.places.raw.get(kind)
+        for index, table in enumerate(tables if isinstance(tables, list) else ()):
+            name = table.get("pool") if isinstance(table, dict) else None
+            path: Path = (kind, index, "pool")
+            if isinstance(name, str) and not notes.places.is_unreadable(path) and (said := _unknown_pool(name, notes)):
+                notes.error_at(path, said)
+
+
+def _unknown_pool(name: str, notes: Notes) -> str | None:
     """What to say of a pool that is not in the file; None when it is."""
     # Asked of the file itself: a pool that cannot be read is still there.
     pools = notes.places.raw.get("pool", {})
@@ -100,10 +111,13 @@ def _check_service(configuration: Configuration, notes: Notes) -> None:
     everywhere = any(not route.listeners for route in configuration.routes)
     for index, listener in enumerate(configuration.listeners):
         path: Path = ("listener", index, "pool")
-        if listener.pool is not None:
-            if complaint := unknown_pool(listener.pool, notes):
-                notes.error(path, complaint)
-        elif every_route_known and not everywhere and listener.name not in routed and not notes.places.is_spoiled(path):
+        if (
+            listener.pool is None
+            and every_route_known
+            and not everywhere
+            and listener.name not in routed
+            and not notes.places.is_spoiled(path)
+        ):
             notes.error(path, 'is missing, and no route is for this listener; write pool = "NAME"')
 
 

@@ -10,7 +10,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from lbproxy.addresses import parse_network
-from lbproxy.config.checks_listeners import suggestion, unknown_pool
+from lbproxy.config.checks_listeners import suggestion
 from lbproxy.config.places import Path
 from lbproxy.config.problems import Notes
 from lbproxy.config.units import show
@@ -26,8 +26,6 @@ def check_routes(configuration: Configuration, notes: Notes) -> None:
     first: dict[str, int] = {}
     for index, route in enumerate(configuration.routes):
         path: Path = ("route", index)
-        if complaint := unknown_pool(route.pool, notes):
-            notes.error((*path, "pool"), complaint)
         for number, name in enumerate(route.listeners):
             if known is not None and name not in known:
                 notes.error((*path, "listener", number), f"there is no listener {show(name)}{suggestion(name, known)}")

@@ -31,7 +31,10 @@ class Places:
 
     def line(self, path: Path) -> int:
         """The line of this path, else that of its nearest ancestor; 0 when there is none."""
-        original = self.original(path)
+        return self.line_at(self.original(path))
+
+    def line_at(self, original: Path) -> int:
+        """The same for a path in the text."""
         while original:
             if line := self._lines.get(original):
                 return line
@@ -55,6 +58,10 @@ class Places:
         """Whether this value as a whole could not be read, itself or with something around it."""
         original = self.original(path)
         return any(original[:n] in self._spoiled for n in range(1, len(original) + 1))
+
+    def is_unreadable(self, original: Path) -> bool:
+        """Whether this very value of the text, not just something around it, could not be read."""
+        return original in self._spoiled
 
     def is_written(self, path: Path) -> bool:
         """Whether the text has a value at this path of its own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lbproxy.config.places import Path, Places
+from lbproxy.config.places import Path, Places, written
 from lbproxy.model import Configuration
 
 Severity = Literal["error", "warning"]
@@ -78,6 +78,11 @@ class Notes:
         """Note something that keeps the configuration from being used."""
         self.failed = True
         self._note(path, message, "error")
+
+    def error_at(self, original: Path, message: str) -> None:
+        """The same, by the path in the text: for what stands in a table that could not be read as a whole."""
+        self.failed = True
+        self._problems.setdefault(Problem(self.file, self.places.line_at(original), written(original), message))
 
     def warn(self, path: Path, message: str) -> None:
         """Note something that works, but hardly as meant."""

@@ -331,9 +331,10 @@ class RelaySide(Transport):
             self.peer = peer.peer = None  # they are freed with their last user, not by the garbage collector
 
     def lost(self, problem: OSError) -> None:
-        """See Transport."""
+        """See Transport. Where the kernel gave up on what we had sent (TCP_USER_TIMEOUT), the peer has stalled."""
+        stalled = problem.errno == errno.ETIMEDOUT and self.unsent() > 0
         self.close()
-        self.session.lost(self)
+        self.session.lost(self, stalled=stalled)
 
     def broken(self, problem: BaseException) -> None:
         """See Descriptor."""

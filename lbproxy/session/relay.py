@@ -366,13 +366,16 @@ class Relay:
                 self.pool.succeeded(self.backend, self.world.clock())
             self._over(errors.OK)
 
-    def lost(self, side: Side) -> None:
-        """A side was reset or failed."""
+    def lost(self, side: Side, *, stalled: bool = False) -> None:
+        """A side was reset or failed; `stalled` when its kernel gave up waiting for what was sent to be taken."""
         if self.phase == ENDING:
             self._over(self.outcome, reset=True)
             return
+        if stalled:
+            self.timer = "write_stall"
         if side is not self.backend_side:
-            self._end_with_reset(self.backend_side, _GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA))
+            outcome = errors.WRITE_STALL_CLIENT if stalled else _GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA)
+            self._end_with_reset(self.backend_side, outcome)
             return
         client, pool, backend = self.client, self.pool, self.backend
         assert client is not None
@@ -389,7 +392,7 @@ class Relay:
         now = self.world.clock()
         pool.failed(backend, now, cut=True)
         self._give_back(now)
-        self._end_with_reset(client, errors.BACKEND_CUT)
+        self._end_with_reset(client, errors.WRITE_STALL_BACKEND if stalled else errors.BACKEND_CUT)
 
     def _end_with_reset(self, other: Side | None, outcome: Outcome) -> None:
         """Carry a reset over to `other`, after what is already on its way there."""

@@ -304,6 +304,7 @@ bounded_load = 1.5
     assert [(p.line, p.key) for p in loads(text, "f").problems] == [
         (2, "log.level"),
         (4, "listener[0].bnd"),
+        (5, "listener[0].pool"),
         (6, "listener[0].max_connections"),
         (11, "pool.web.backends[1]"),
         (11, "pool.web.backends[2]"),
