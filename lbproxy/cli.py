@@ -80,11 +80,11 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _reload(options: argparse.Namespace) -> int:
+    from lbproxy.config import Problem
+
     status, answer = ask(_socket(options), "POST", "/v1/reload")
     for problem in answer.get("problems", []):
-        severity = "warning: " if problem["severity"] == "warning" else ""
-        where = f"{problem['file']}:{problem['line']}: {problem['key']}: " if problem["line"] else ""
-        print(f"{where}{severity}{problem['message']}", file=sys.stderr)
+        print(Problem(**problem), file=sys.stderr)
     print("reloaded" if status == 200 else "refused: what ran before goes on")
     return 0 if status == 200 else 2
 

@@ -68,7 +68,6 @@ QUEUE_TIMEOUT = _outcome("queue_timeout", "sQ", "UO", Blame.PROXY)
 SHED = _outcome("shed", "sQ", "UO", Blame.PROXY)
 LOCAL_RESOURCE = _outcome("local_resource", "RC", "-", Blame.PROXY)
 INTERNAL = _outcome("internal", "IH", "-", Blame.PROXY)
-KILLED_BACKEND_DOWN = _outcome("killed", "DD", "-", Blame.BACKEND)
 KILLED_BY_OPERATOR = _outcome("killed", "KD", "-", Blame.NOBODY)
 
 

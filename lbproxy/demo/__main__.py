@@ -6,12 +6,13 @@ import contextlib
 import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
+from lbproxy.config import load
 from lbproxy.demo.backends import DEMO_BACKENDS, DemoBackend, serve
+from lbproxy.service.client import ControlError, ask
 
 _LISTENER = ("127.0.0.1", 8101)
 _START_SECONDS = 15.0
@@ -40,11 +41,16 @@ def main(config: str) -> int:
         ports = ", ".join(str(port) for _, port in DEMO_BACKENDS)
         print(f"demo: one of the ports {ports} is taken; is another demo running?", file=sys.stderr)
         return 1
+    configuration = load(config).configuration
+    path = None if configuration is None else configuration.control.path
+    if path is None:
+        print(f"demo: {config} is no demo configuration; it needs a control socket", file=sys.stderr)
+        return 1
     serve(backends)
     command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
     proxy = subprocess.Popen([*command, "-n", "--pidfile=", "lbproxy", "--config", config, "--log-level", "warn"])
     try:
-        if not _accepts(proxy):
+        if not _ready(proxy, path):
             return proxy.wait() or 1
         bin_directory = os.path.relpath(os.path.dirname(sys.executable))
         host, port = _LISTENER
@@ -57,12 +63,12 @@ def main(config: str) -> int:
         _end(proxy)
 
 
-def _accepts(proxy: subprocess.Popen[bytes]) -> bool:
-    """Wait until the listener answers; False when lbproxy ended, or took too long."""
+def _ready(proxy: subprocess.Popen[bytes], path: str) -> bool:
+    """Wait until lbproxy says that it is ready; False when lbproxy ended, or took too long."""
     deadline = time.monotonic() + _START_SECONDS
     while proxy.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(_LISTENER, timeout=1):
-            return True
+        with contextlib.suppress(ControlError):
+            return ask(path, "GET", "/readyz")[0] == 200
         time.sleep(0.05)
     return False
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
@@ -121,7 +122,7 @@ class _Root(Resource):
             status, answer = self._answer(request.method.decode("ascii", "replace"), path, request)
         except _Answer as early:
             status, answer = early.status, {"error": early.message}
-        request.setResponseCode(status)
+        request.setResponseCode(status, HTTPStatus(status).phrase.encode())
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-store")
         return json.dumps(answer, default=str).encode() + b"\n"

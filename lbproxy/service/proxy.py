@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from lbproxy import errors
 from lbproxy.config import Loaded, Problem
 from lbproxy.errors import StartError
-from lbproxy.model import Configuration, LogSettings
+from lbproxy.model import Configuration, LogSettings, RecordSettings
 from lbproxy.net.admission import Total
 from lbproxy.net.polling import poller_for
 from lbproxy.net.worker import Worker, descriptor_limit
@@ -55,7 +55,7 @@ class ProxyService(MultiService):
         chance: Callable[[], float] | None = None,
     ) -> None:
         """`observe` lets the log go by other settings, or (None) reopens its file. `clock` is monotonic seconds,
-        `chance` gives floats in [0, 1). Raises StartError when records have no place to go.
+        `chance` gives floats in [0, 1).
         """
         super().__init__()
         self.setName("lbproxy")
@@ -66,7 +66,7 @@ class ProxyService(MultiService):
         self.counters = Counters()
         self.total = Total(_session_limit(configuration))
         self.listeners = Listeners(self.total)
-        self.records = RecordWriter(configuration.records, reactor)
+        self.records = RecordWriter(RecordSettings(to="none"), reactor)
         chance = chance or random.SystemRandom().random
         self.balancer = BalancerService(reactor, poller_for(reactor), clock, random.Random(chance()).random)
         self.balancer.setServiceParent(self)
@@ -98,12 +98,16 @@ class ProxyService(MultiService):
             raise
 
     def startService(self) -> None:
-        """Serve."""
+        """Serve. Raises StartError when records have no place to go."""
         super().startService()
+        # Only now: privileges have been dropped, and the file shall belong to the user who serves.
+        self.records.configure(self.configuration.records)
         self._bind()  # for those who run this service without twistd; nothing is left to do after the above
         self.worker.start()
         self.listeners.apply(self.configuration, self.worker)
         self.reactor.callWhenRunning(self.signals.install)
+        # Not earlier: Twisted's own handlers would complain about a signal that comes while the reactor ends.
+        self.reactor.addSystemEventTrigger("after", "shutdown", self.signals.uninstall)
         for name in self.listeners.by_name:
             self.log.info("listener {name} accepts on {binds}", name=name, binds=", ".join(self.listeners.bound(name)))
         notify_systemd("READY=1")
@@ -212,7 +216,6 @@ class ProxyService(MultiService):
     def _stop_parts(self, _: None) -> Any:
         self.worker.stop()
         self.records.close()
-        self.signals.uninstall()
         return super().stopService()
 
     def close_listeners(self) -> None:

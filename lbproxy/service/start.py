@@ -60,13 +60,17 @@ def print_problems(problems: Iterable[Problem], form: str, stream: Any) -> None:
 
 def check(path: str, form: str) -> int:
     """Print what is wrong with the file at `path` to standard output; the exit status for it."""
-    loaded = load(path, resolves)
+    return tell(load(path, resolves), path, form)
+
+
+def tell(loaded: Loaded, name: str, form: str) -> int:
+    """Print what a check found to standard output; the exit status for it."""
     print_problems(loaded.problems, form, sys.stdout)
     if loaded.configuration is None:
         return CONFIGURATION_ERROR
     if form == "text":
         warnings = len(loaded.problems)
-        print(f"{path}: fine" + (f", with {warnings} warning{'s'[: warnings > 1]}" if warnings else ""))
+        print(f"{name}: fine" + (f", with {warnings} warning{'s'[: warnings > 1]}" if warnings else ""))
     return 0
 
 
@@ -118,7 +122,7 @@ class Prepared:
             self._observer.configure(log)
 
     def make_service(self, reactor: Any) -> Any:
-        """The service. Raises StartError when the records have no place to go."""
+        """The service."""
         from lbproxy.service.proxy import ProxyService
 
         sys.excepthook = quiet_start_errors
@@ -146,15 +150,11 @@ def prepare(
     if level is not None and level not in _LEVELS:
         raise ValueError(f"the log level is {level!r}, it must be one of {', '.join(_LEVELS)}")
     loaded = load(path, resolves if check else None) if path else quick(list(listens), list(backends), policy)
-    failed = loaded.configuration is None
-    if loaded.problems or check:
-        print_problems(loaded.problems, form, sys.stdout if check else sys.stderr)
-    if failed:
-        raise Refused(CONFIGURATION_ERROR)
     if check:
-        if form == "text":
-            print(f"{path or 'command line'}: fine")
-        raise Refused(0)
+        raise Refused(tell(loaded, path or "command line", form))
+    print_problems(loaded.problems, "text", sys.stderr)
+    if loaded.configuration is None:
+        raise Refused(CONFIGURATION_ERROR)
     return Prepared(loaded, path, level)
 
 

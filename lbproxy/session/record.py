@@ -91,7 +91,7 @@ def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayR
         _ms(connected - began) if connected >= 0 else -1,
         _ms(session.first_byte_at - connected) if session.first_byte_at >= 0 else -1,
         _ms(now - session.started),
-        0 if tries is None else sum(one.error is not None for one in tries),
+        0 if tries is None else len(tries) - 1,
         [] if tries is None else [_try(one) for one in tries],
         conns_process,
         session.gate.sessions,

@@ -24,7 +24,7 @@ class TestConnect:
         talk.passes(2.1)
         assert talk.did() == ["c.close", "client.close", "left 192.0.2.7", "record connect_timeout"]
         record = talk.records[0]
-        assert (record.timer, record.state, record.retries) == ("connect", "sC--", 3)
+        assert (record.timer, record.state, record.retries) == ("connect", "sC--", 2)
         assert [round(one.ms, -3) for one in record.tries] == [2000, 2000, 2000]
         assert session.phase == OVER
         talk.check_clean()
