@@ -9,7 +9,6 @@ from collections import Counter
 from hashlib import blake2b
 
 import pytest
-from balancing_doubles import changed, come_up, go_down, make_pool, make_settings, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from lbproxy.balancing.policies.maglev import SLOTS, build_slots, fill
 from lbproxy.balancing.policies.rendezvous import Bids
 from lbproxy.balancing.pool import Pool
 from lbproxy.model import PolicyName, SlowStartSettings
+from tests.balancing.balancing_doubles import changed, come_up, go_down, make_pool, make_settings, take
 
 HASHES: list[PolicyName] = ["ketama", "maglev", "rendezvous"]
 KEYS = [b"k%d" % n for n in range(8)]

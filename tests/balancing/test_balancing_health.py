@@ -6,16 +6,6 @@ import random
 from dataclasses import replace
 
 import pytest
-from balancing_doubles import (
-    changed,
-    come_up,
-    go_down,
-    make_pool,
-    make_settings,
-    picks,
-    take,
-    watched_pool,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +16,16 @@ from lbproxy.balancing.pool import Pool
 from lbproxy.balancing.slow_start import share
 from lbproxy.errors import DNS, NO_BACKEND
 from lbproxy.model import AdminState, CheckSettings, OutlierSettings, SlowStartSettings
+from tests.balancing.balancing_doubles import (
+    changed,
+    come_up,
+    go_down,
+    make_pool,
+    make_settings,
+    picks,
+    take,
+    watched_pool,
+)
 
 NO_SLOW_START = SlowStartSettings(window=0.0)
 

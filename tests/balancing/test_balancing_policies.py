@@ -8,7 +8,6 @@ from collections import Counter
 from typing import get_args
 
 import pytest
-from balancing_doubles import go_down, make_pool, make_settings, picks, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from lbproxy.balancing.policies.peak_ewma import PeakEwma, blended, drifted, fai
 from lbproxy.balancing.policies.round_robin import next_in_turn
 from lbproxy.balancing.policies.weighted_random import Draw
 from lbproxy.model import PolicyName
+from tests.balancing.balancing_doubles import go_down, make_pool, make_settings, picks, take
 
 WEIGHTS = st.lists(st.integers(1, 256), min_size=1, max_size=8)
 

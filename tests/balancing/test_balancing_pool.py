@@ -7,7 +7,13 @@ import random
 from dataclasses import replace
 
 import pytest
-from balancing_doubles import (
+
+from lbproxy.addresses import Address
+from lbproxy.balancing.change import Change
+from lbproxy.balancing.pool import Pool
+from lbproxy.errors import NO_BACKEND
+from lbproxy.model import OutlierSettings, SlowStartSettings
+from tests.balancing.balancing_doubles import (
     Session,
     changed,
     come_up,
@@ -18,12 +24,6 @@ from balancing_doubles import (
     take,
     watched_pool,
 )
-
-from lbproxy.addresses import Address
-from lbproxy.balancing.change import Change
-from lbproxy.balancing.pool import Pool
-from lbproxy.errors import NO_BACKEND
-from lbproxy.model import OutlierSettings, SlowStartSettings
 
 
 class TestLeases:

@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from balancing_doubles import Session, make_settings
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,6 +17,7 @@ from lbproxy.balancing.change import Change
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import QUEUE_FULL
 from lbproxy.model import AdminState, BackendSettings, PolicyName, PoolSettings
+from tests.balancing.balancing_doubles import Session, make_settings
 
 NAMES = "a b c d x+ y+"
 KEYS = st.sampled_from([None, b"one", b"two", b"three"])

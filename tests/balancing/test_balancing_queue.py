@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from balancing_doubles import Session, come_up, go_down, make_pool, take
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lbproxy.balancing.pool import Pool
 from lbproxy.balancing.queue import Queue
 from lbproxy.errors import DNS, NO_BACKEND, QUEUE_FULL, SHED, Outcome
+from tests.balancing.balancing_doubles import Session, come_up, go_down, make_pool, take
 
 Log = list[str]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +13,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactor
 
-from lbproxy.net.polling import READ, WRITE, EpollPoller, StockPoller, poller_for
+from lbproxy.net.polling import READ, TROUBLE, WRITE, EpollPoller, StockPoller, poller_for
 from lbproxy.net.reactor import ProxyReactor
-from tests.net.net_rig import hand_reactor, turn
+from tests.net.net_rig import hand_reactor, tcp_pair, turn
 
 
 class Spy:
@@ -38,6 +39,9 @@ class Spy:
         self.told.append("read")
         if self.fails:
             raise ZeroDivisionError
+
+    def troubled(self) -> None:
+        self.told.append("trouble")
 
     def doWrite(self) -> None:
         self.told.append("write")
@@ -101,6 +105,22 @@ class TestDispatch:
         pair[1].close()
         reactor.doIteration(1)
         assert spy.told == told
+
+    def test_a_reset_is_told_once_to_who_waits_for_neither(self, reactor: ProxyReactor) -> None:
+        theirs, ours = tcp_pair()
+        spy = Spy(ours)
+        poller = poller_for(reactor)
+        poller.watch(spy, TROUBLE)
+        theirs.send(b"nobody reads this")
+        reactor.doIteration(0)
+        assert spy.told == []
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        reactor.doIteration(1)
+        reactor.doIteration(0)
+        assert spy.told == ["trouble"]
+        poller.forget(spy)
+        ours.close()
 
     def test_a_fault_is_told_to_that_descriptor_only(self, reactor: ProxyReactor, pair: Pair) -> None:
         bad, good = Spy(pair[0], fails=True), Spy(pair[1])
