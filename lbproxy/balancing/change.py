@@ -13,7 +13,7 @@ class Change:
     """Backend `backend` of pool `pool` went from state `old` to state `new`.
 
     `reason` is the code of the check that decided ("L4CON", ...) or one of "consecutive", "wilson" (an ejection),
-    "probe" (a step of an ejection's end; `old` and `new` may then both be "ejected"), "operator" and "resolved".
+    "probe" (a step of an ejection's end; `old` and `new` may then both be "ejected"), "operator" and "dns".
     `evidence` is a short sentence with the counts or bounds behind the decision.
     """
 

@@ -86,7 +86,7 @@ class Health:
         old = backend.state
         backend.resolved = resolved
         return self._flipped(
-            backend, old, "resolved", "the name has an address" if resolved else "the name has no address", now
+            backend, old, "dns", "the name has an address" if resolved else "the name has no address", now
         )
 
     def tick(self, now: float) -> list[Change]:
@@ -166,7 +166,7 @@ class Health:
         new = backend.state
         if new in ("unknown", "up"):
             # A name that resolves for the first time belongs to the start, where nothing is warmed.
-            first = reason == "resolved" and not backend.sessions_total
+            first = reason == "dns" and not backend.sessions_total
             if old in ("down", "ejected", "maint") and not first:
                 backend.begin_warm_up(now, self.settings.slow_start)
         else:

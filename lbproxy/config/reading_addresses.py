@@ -160,7 +160,9 @@ class RecordsTo(_Text):
         address = _read_address(f"unix:{rest}" if rest.startswith("/") else rest, _SYSLOG_WORDS)
         if address.kind == "systemd" or address.host.startswith("@"):
             refuse(f"is {show(value)}, it must be {_SYSLOG_WORDS}")
+        if address.kind == "name":
+            refuse(f"is {show(value)}; write the daemon's IP address: looking its name up would make sessions wait")
         return RecordSettings(to="syslog", address=address)
 
     def words(self) -> str:
-        return '"stdout", "none", "file:/PATH", "syslog:/PATH" or "syslog:HOST:PORT"'
+        return '"stdout", "none", "file:/PATH", "syslog:/PATH" or "syslog:ADDRESS:PORT"'

@@ -6,6 +6,7 @@ Everything that can be wrong with a bind is said here in one sentence that names
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 import stat
@@ -23,9 +24,7 @@ class BindError(StartError):
     """A listener cannot have its address; the message is a sentence for the operator."""
 
 
-def open_listening(
-    address: Address, backlog: int, user_timeout: float, passed: Mapping[str, list[int]]
-) -> list[socket.socket]:
+def open_listening(address: Address, backlog: int, passed: Mapping[str, list[int]]) -> list[socket.socket]:
     """Non-blocking listening sockets for `address`: one, or several when a name means or systemd passes several.
 
     `passed` are the descriptors of `passed_sockets`. Raises BindError.
@@ -43,7 +42,8 @@ def open_listening(
         for sock in sockets:
             if sock.family != socket.AF_UNIX:
                 set_no_delay(sock)
-                set_liveness(sock, user_timeout)
+                # What is accepted inherits it. The limit for unacknowledged data is a matter of pool and route.
+                set_liveness(sock, math.inf)
             sock.listen(backlog)
             sock.setblocking(False)
     except OSError as problem:
@@ -138,6 +138,9 @@ def _bind_unix(path: str) -> socket.socket:
             if problem.errno != errno.EADDRINUSE or not remove_stale_socket(path):
                 raise
             sock.bind(name)
+        if not path.startswith("@"):
+            # Like a port on loopback: for everybody on this machine, whatever the umask of a daemon is.
+            os.chmod(path, 0o666)
     except OSError:
         sock.close()
         raise
@@ -153,7 +156,7 @@ def _is_socket(path: str) -> bool:
 
 def _explain(address: Address, problem: OSError) -> str:
     hints = {
-        errno.EADDRINUSE: "another process has it already",
+        errno.EADDRINUSE: "another socket has it already, of another process or of a listener that overlaps",
         errno.EACCES: "not allowed; ports below 1024 need CAP_NET_BIND_SERVICE or a socket passed by systemd",
         errno.EADDRNOTAVAIL: "this machine has no such address",
         errno.ENOENT: "its directory does not exist",

@@ -30,7 +30,22 @@ _ACCEPTS = 32
 # How long to pause when descriptors or memory ran out (seconds), and how often to say so.
 _PAUSE = 0.25
 _SAY_AGAIN = 10.0
-_OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# That client is gone, the next may not be; see accept(2).
+_GONE = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.EINTR,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+    }
+)
 _EMPTY = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 
@@ -56,7 +71,6 @@ class Listener:
         self.ports: list[Port] = []
         self.header_timeout = header_timeout
         worker.when_room.append(self.resume)
-        worker.when_choked.append(self.pause)
         self.paused_total = 0
         self._said = float("-inf")
 
@@ -84,7 +98,6 @@ class Listener:
         """Stop accepting for good. Sessions go on."""
         self.accept_on(())
         self.worker.when_room.remove(self.resume)
-        self.worker.when_choked.remove(self.pause)
 
     def pause(self) -> None:
         """Leave new clients in the kernel's queue."""
@@ -97,7 +110,7 @@ class Listener:
             port.resume()
 
     def ran_out(self, problem: OSError) -> None:
-        """No descriptor or memory for another client: pause, so that this cannot become a busy loop."""
+        """No descriptor, no memory, or a socket that does not accept: pause, so that this cannot become a busy loop."""
         self.paused_total += 1
         self.pause()
         self.worker.reactor.callLater(_PAUSE, self.resume)
@@ -168,17 +181,17 @@ class Port:
         for _ in range(_ACCEPTS):
             if self.sock is None:
                 return
-            if admission.full or listener.worker.choked:
+            if admission.full:
                 listener.pause()
                 return
             try:
                 sock, address = self.sock.accept()
             except OSError as problem:
-                if problem.errno in _OUT_OF:
+                if problem.errno in _GONE:
+                    continue
+                if problem.errno not in _EMPTY:
                     listener.ran_out(problem)
-                if problem.errno in _OUT_OF or problem.errno in _EMPTY:
-                    return
-                continue  # ECONNABORTED and its kin: that client is gone, the next may not be
+                return
             self._welcome(sock, address)
 
     def _welcome(self, sock: socket.socket, address: Any) -> None:

@@ -34,7 +34,7 @@ class RelayShared(Shared, Protocol):
         """Pipes for bulk."""
 
     def over_budget(self) -> None:
-        """The budget is exceeded."""
+        """All sides together hold more than the budget allows."""
 
 
 class RelaySide(Transport):
@@ -48,6 +48,7 @@ class RelaySide(Transport):
     __slots__ = (
         "_apart",
         "_bulk",
+        "_deaf",
         "_kept",
         "_queued",
         "_thin",
@@ -72,6 +73,7 @@ class RelaySide(Transport):
         self._bulk = 0
         self._thin = 0
         self._queued = _NEVER_LOOKED
+        self._deaf: OSError | None = None
 
     # Reading.
 
@@ -98,7 +100,7 @@ class RelaySide(Transport):
         except BlockingIOError:
             sent = 0
         except OSError as problem:
-            peer.lost(problem)
+            peer.write_failed(problem)
             return
         if sent != count:
             self._hold_back(peer, RECEIVE_VIEW[sent:count])
@@ -127,12 +129,17 @@ class RelaySide(Transport):
         self.touched = self.shared.wheel.now
         self.bytes_in += count
         self._kept += RECEIVE_VIEW[len(self._kept) :][:count]
+        self.shared.budget.used += count
         if len(self._kept) >= RECEIVE_BYTES:
             self.unwatch(READ)
         self.session.arrived()
+        self._look_at_budget()
 
     def _read_otherwise(self, count: int) -> None:
         if not count:
+            if self._deaf is not None:  # the error was told to whoever wrote; this is no FIN
+                self.lost(self._deaf)
+                return
             self.finished = True
             self.session.ended(self)
             if self.sock is not None:  # a FIN would be told again and again
@@ -149,7 +156,11 @@ class RelaySide(Transport):
         peer.hold(rest)
         self.unwatch(READ)
         self.session.stalled()
-        if self.shared.budget.used > self.shared.budget.limit:
+        self._look_at_budget()
+
+    def _look_at_budget(self) -> None:
+        budget = self.shared.budget
+        if budget.used > budget.limit:
             self.shared.over_budget()
 
     def _stall_begins(self) -> None:
@@ -161,6 +172,9 @@ class RelaySide(Transport):
         try:
             count = splice(self.fd, pipe.enter, SPLICE_BYTES)
         except BlockingIOError:
+            # Nothing there after all, or urgent data, over which splice(2) does not step but recv(2) does.
+            self._give_pipe_back()
+            self.doRead()
             return
         except OSError as problem:
             self.lost(problem)
@@ -174,10 +188,12 @@ class RelaySide(Transport):
         pipe.held = count
         peer = self.peer
         if peer is not None and not self._pour(pipe, peer):
+            self._charge(pipe)
             peer._stall_begins()
             peer.watch(WRITE)
             self.unwatch(READ)
             self.session.stalled()
+            self._look_at_budget()
         elif count >= RECEIVE_BYTES // 4:
             self._thin = 0
         else:
@@ -191,11 +207,18 @@ class RelaySide(Transport):
             try:
                 pipe.held -= splice(pipe.exit, peer.fd, pipe.held)
             except BlockingIOError:
+                if pipe.charged:
+                    self._charge(pipe)
                 return False
             except OSError as problem:
-                peer.lost(problem)
+                peer.write_failed(problem)
                 return True
         return True
+
+    def _charge(self, pipe: Pipe) -> None:
+        """Let the budget know what the pipe holds. Only a pipe that could not be emptied at once is counted."""
+        self.shared.budget.used += pipe.held - pipe.charged
+        pipe.charged = pipe.held
 
     def _take_pipe(self) -> None:
         self.pipe = self.shared.pipes.take()
@@ -204,11 +227,18 @@ class RelaySide(Transport):
 
     def _give_pipe_back(self) -> None:
         if self.pipe is not None:
+            self.shared.budget.used -= self.pipe.charged
+            self.pipe.charged = 0
             self.shared.pipes.give_back(self.pipe)
             self.pipe = None
             self._apart = False
 
     # Writing.
+
+    @property
+    def keeps(self) -> int:
+        """See Side."""
+        return len(self._kept)
 
     @property
     def held(self) -> int:
@@ -229,7 +259,9 @@ class RelaySide(Transport):
             return
         if peer.pipe is None or peer.pipe.held != before:
             self.moved = self.shared.wheel.now
-        if emptied:
+        if emptied and self._deaf is None:
+            if peer.pipe is not None:
+                peer._charge(peer.pipe)
             self.unwatch(WRITE)
             self.flushed()
 
@@ -250,12 +282,8 @@ class RelaySide(Transport):
         """See ClientSide."""
         self.watch(READ)
 
-    def pause_reading(self) -> None:
-        """See Side."""
-        self.unwatch(READ)
-
     def resume_reading(self) -> None:
-        """See Side."""
+        """Read again, if nothing is against it."""
         peer = self.peer
         full = len(self._kept) >= RECEIVE_BYTES if peer is None else bool(peer.held)
         if self.sock is not None and not (self.finished or self.stopped or full):
@@ -282,11 +310,13 @@ class RelaySide(Transport):
     def take_kept(self) -> bytes:
         """See ClientSide."""
         kept, self._kept = self._kept, b""
+        self.shared.budget.used -= len(kept)
         return kept
 
     def keep(self, data: bytes) -> None:
         """See ClientSide."""
         self._kept = data + self._kept
+        self.shared.budget.used += len(data)
 
     def join(self, backend: Side, preamble: bytes) -> None:
         """See ClientSide."""
@@ -303,7 +333,7 @@ class RelaySide(Transport):
         elif backend.pending is not None:
             self.unwatch(READ)
             self.session.stalled()
-        else:
+        elif not self.stopped:
             self.watch(READ)
         if backend.sock is not None:
             # From the connect's interest to the relay's in one step, not two.
@@ -313,6 +343,7 @@ class RelaySide(Transport):
         """See ClientSide."""
         self.peer = None
         self._apart = True
+        self.stopped = False
         if not self.finished:
             self.watch(READ)
 
@@ -321,14 +352,34 @@ class RelaySide(Transport):
         if self.sock is None:
             return
         peer = self.peer
-        if peer is not None and peer.pipe is not None:
-            self.dropped += peer.pipe.held
-            peer._give_pipe_back()
+        if peer is not None:
+            self._drop_piped(peer)
         if self.pipe is not None and (not self.pipe.held or peer is None or peer.sock is None):
             self._give_pipe_back()
+        self.take_kept()
         super().close()
         if peer is not None and peer.sock is None:
             self.peer = peer.peer = None  # they are freed with their last user, not by the garbage collector
+
+    def write_failed(self, problem: OSError) -> None:
+        """See Transport: an answer that came before the reset is still read, and given to the other side."""
+        if self.finished or self.sock is None:
+            self.lost(problem)
+            return
+        self._deaf = problem
+        self.drop_pending()
+        self.unwatch(WRITE)
+        source = self.peer
+        if source is not None:
+            self._drop_piped(source)
+            source.stop_reading()
+        self.resume_reading()
+
+    def _drop_piped(self, source: RelaySide) -> None:
+        """Forget what the pipe of the other side holds for this one."""
+        if source.pipe is not None:
+            self.dropped += source.pipe.held
+            source._give_pipe_back()
 
     def lost(self, problem: OSError) -> None:
         """See Transport. Where the kernel gave up on what we had sent (TCP_USER_TIMEOUT), the peer has stalled."""
@@ -371,7 +422,7 @@ class BackendSide(RelaySide):
             self._failed(connect_error(code))
 
     def resume_reading(self) -> None:
-        """See Side."""
+        """See RelaySide."""
         if not self.connecting:
             super().resume_reading()
 

@@ -1,16 +1,18 @@
 """Names of backends: asked again and again, the last good answer kept.
 
-Owns which addresses a host name stands for right now. The system's own resolver answers (hosts file, NSS), in the
-reactor's threads, so it honours what the operator configured for the machine; it tells no TTL, hence the fixed rhythm.
+Owns which addresses a host name stands for right now. The system's own resolver answers (hosts file, NSS), in
+threads, so it honours what the operator configured for the machine; it tells no TTL, hence the fixed rhythm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IHostResolution, IResolutionReceiver
+from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -40,6 +42,63 @@ class _Answer:
     def resolutionComplete(self) -> None:
         """See IResolutionReceiver."""
         self._done(tuple(self._found[:_MOST_ADDRESSES]))
+
+
+@implementer(IHostResolution)
+class _LookUp:
+    """One question to the system's resolver, on its way."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def cancel(self) -> None:
+        """See IHostResolution: what getaddrinfo(3) has begun cannot be called off; the answer is thrown away."""
+
+
+@implementer(IHostnameResolver)
+class SystemResolver:
+    """Asks the system's resolver, each question in a thread that nobody waits for.
+
+    Twisted's own resolver asks in the reactor's pool of threads, which is joined at the end: a name server that does
+    not answer would then keep a stopped process alive for half a minute.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """See IHostnameResolver."""
+        look_up = _LookUp(hostName)
+        resolutionReceiver.resolutionBegan(look_up)
+        wanted = tuple(addressTypes or (IPv4Address, IPv6Address))
+
+        def answer(addresses: list[IPv4Address | IPv6Address]) -> None:
+            for address in addresses:
+                if isinstance(address, wanted):
+                    resolutionReceiver.addressResolved(address)
+            resolutionReceiver.resolutionComplete()
+
+        def ask() -> None:
+            self._reactor.callFromThread(answer, _system_addresses(hostName, portNumber))
+
+        threading.Thread(target=ask, name=f"resolve {hostName}", daemon=True).start()
+        return look_up
+
+
+def _system_addresses(host: str, port: int) -> list[IPv4Address | IPv6Address]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    kinds = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
+    return [kinds[family]("TCP", str(target[0]), port) for family, *_, target in found if family in kinds]
 
 
 class Name:

@@ -34,9 +34,9 @@ else:  # not Linux: Pipes.take() answers None and this is never called
 
 
 class Pipe:
-    """A pipe with its two ends; `held` bytes are in it."""
+    """A pipe with its two ends; `held` bytes are in it, of which the budget knows `charged`."""
 
-    __slots__ = ("enter", "exit", "held")
+    __slots__ = ("charged", "enter", "exit", "held")
 
     def __init__(self) -> None:
         self.exit, self.enter = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -44,6 +44,7 @@ class Pipe:
         with contextlib.suppress(OSError):
             fcntl.fcntl(self.enter, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self.held = 0
+        self.charged = 0
 
     def close(self) -> None:
         """Close both ends, and lose what is held."""

@@ -8,7 +8,6 @@ then is the poller asked for writability.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from fcntl import ioctl
@@ -114,7 +113,7 @@ class Transport:
         except BlockingIOError:
             return
         except OSError as problem:
-            self.lost(problem)
+            self.write_failed(problem)
             return
         self.shared.budget.used -= sent
         if sent < len(pending):
@@ -140,10 +139,15 @@ class Transport:
             self.lost(OSError(code or errno.ECONNRESET, reason.getErrorMessage()))
 
     def troubled(self) -> None:
-        """See Descriptor. A hang-up without an error is two FINs, which are heard of in their order."""
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if self.sock is not None else 0
-        if code:
-            self.lost(OSError(code, os.strerror(code)))
+        """See Descriptor. As long as bytes or a FIN can be read, they come first, when it is their turn."""
+        if self.sock is None:
+            return
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self.lost(problem)
 
     def broken(self, problem: BaseException) -> None:
         """See Descriptor."""
@@ -155,6 +159,10 @@ class Transport:
         """The connection is gone for good; nothing more can be read or written."""
         raise NotImplementedError
 
+    def write_failed(self, problem: OSError) -> None:
+        """Nothing more can be written. Subclasses that still want to read what has come already do so first."""
+        self.lost(problem)
+
     def flushed(self) -> None:
         """All that was pending has been taken by the kernel (and FIN sent, if that was asked for)."""
 
@@ -164,12 +172,14 @@ class Transport:
     # What sessions ask for.
 
     def watch(self, mask: int) -> None:
-        """Wait for `mask` too."""
-        self.shared.poller.watch(self, (self.mask | mask) & ~TROUBLE)
+        """Wait for `mask` too. Nothing happens on a closed one: its number may be another's by now."""
+        if self.sock is not None:
+            self.shared.poller.watch(self, (self.mask | mask) & ~TROUBLE)
 
     def unwatch(self, mask: int) -> None:
         """Wait for `mask` no more. A reset is noticed all the same, where the poller can."""
-        self.shared.poller.watch(self, self.mask & ~mask or TROUBLE)
+        if self.sock is not None:
+            self.shared.poller.watch(self, self.mask & ~mask or TROUBLE)
 
     def write(self, data: bytes | memoryview) -> None:
         """Send `data`: now as far as the kernel takes it, the rest when it can."""
@@ -181,7 +191,7 @@ class Transport:
         except BlockingIOError:
             sent = 0
         except OSError as problem:
-            self.lost(problem)
+            self.write_failed(problem)
             return
         if sent < len(data):
             self.hold(memoryview(data)[sent:])
@@ -220,11 +230,15 @@ class Transport:
         if self.mask:
             self.shared.poller.forget(self)
         self.sock = None
+        self.drop_pending()
+        sock.close()
+
+    def drop_pending(self) -> None:
+        """Forget what the kernel did not take."""
         if self.pending is not None:
             self.dropped += len(self.pending)
             self.shared.budget.used -= len(self.pending)
             self.pending = None
-        sock.close()
 
     def abort(self) -> None:
         """Reset the connection: the peer learns that it did not end in order."""
@@ -238,5 +252,4 @@ class Transport:
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError as problem:
-            # The peer was quicker with its reset; reading tells the same.
-            self.lost(problem)
+            self.write_failed(problem)  # the peer was quicker with its reset

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lbproxy.balancing.pool import Pool
+from lbproxy.errors import LOCAL_RESOURCE
 from lbproxy.net.backend import Balancer, ProxyClientFactory
 from lbproxy.net.polling import poller_for
 from lbproxy.net.splicing import Pipes
@@ -26,6 +27,15 @@ def descriptor_limit() -> int:
     """How many file descriptors this process may have."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if soft == resource.RLIM_INFINITY else soft
+
+
+def pipe_limit() -> int:
+    """How many pipes, of two descriptors each, bulk may take."""
+    return min(1024, descriptor_limit() // 32)
+
+
+def _holds(session: Relay) -> int:
+    return session.holds
 
 
 class Worker:
@@ -46,7 +56,7 @@ class Worker:
         self.clock = clock
         self.poller = poller_for(reactor)
         self.budget = Budget(buffers)
-        self.pipes = Pipes(descriptor_limit() // 16)
+        self.pipes = Pipes(pipe_limit())
         self.wheel = Wheel(clock(), self._expiry_broken)
         self.factory = ProxyClientFactory(balancer, self)
         self.pools: Mapping[str, Pool] = balancer.pools
@@ -58,9 +68,7 @@ class Worker:
         self._ticking: Any = None
         self._running = False
         self.when_room: list[Callable[[], None]] = []
-        self.when_choked: list[Callable[[], None]] = []
-        self.choked = False
-        self.choked_total = 0
+        self.shed_total = 0
 
     def room_again(self) -> None:
         """A session has ended while some listener was full: all may accept again, and find out whether they can."""
@@ -102,32 +110,22 @@ class Worker:
             self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
 
     def over_budget(self) -> None:
-        """All sides together hold too much (threats.md R2): accept nobody and read nothing until half of it is gone.
+        """All sides together hold too much (threats.md R2): end those who hold most, until a quarter of it is free.
 
-        A side that gets rid of what it holds goes on by itself: it needs no more than it had.
+        Each direction is paused already while it holds anything. To pause everybody else as well would let a few
+        thousand slow readers stop the whole process, for as long as they like.
         """
-        if self.choked:
-            return
-        self.choked = True
-        self.choked_total += 1
-        for pause in self.when_choked:
-            pause()
-        for session in self.sessions():
-            session.pause_reading()
-
-    def _breathe(self) -> None:
-        if self.budget.used <= self.budget.limit // 2:
-            self.choked = False
-            for session in self.sessions():
-                session.resume_reading()
-            self.room_again()
+        enough = self.budget.limit * 3 // 4
+        for session in sorted(self.sessions(), key=_holds, reverse=True):
+            if self.budget.used <= enough:
+                break
+            self.shed_total += 1
+            session.kill(LOCAL_RESOURCE)
 
     def _tick(self) -> None:
         self._ticking = None
         self.wheel.advance(self.clock())
-        if self.choked:
-            self._breathe()
-        if self._running and self._ticking is None and (self.wheel or self.choked):
+        if self._running and self._ticking is None and self.wheel:
             self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
 
     def _expiry_broken(self, timed: Timed, problem: Exception) -> None:

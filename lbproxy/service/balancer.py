@@ -152,7 +152,7 @@ class BalancerService(Service):
             now = self._clock()
             if code.endswith("OK"):
                 pool.check_passed(backend, code, now)
-            else:
+            elif code != "SOCKERR":  # that we have no socket to ask with says nothing about the backend
                 pool.check_failed(backend, code, now)
 
         preamble = b"" if send_proxy is None else local_header(send_proxy.version)

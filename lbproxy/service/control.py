@@ -59,8 +59,8 @@ class ControlService(Service):
         return self._close()
 
     def configure(self, settings: ControlSettings) -> None:
-        """Have another socket from now on."""
-        if settings == self._settings:
+        """Have another socket from now on; one that could not be had before is tried again."""
+        if settings == self._settings and (self._port is not None or settings.path is None):
             return
         self._close()
         self._settings = settings
@@ -205,7 +205,7 @@ def status(proxy: ProxyService) -> dict[str, object]:
         "sessions": proxy.total.sessions,
         "max_sessions": proxy.total.limit,
         "held_bytes": proxy.worker.budget.used,
-        "held_too_much": proxy.worker.choked_total,
+        "shed": proxy.worker.shed_total,
         "pipes_in_use": proxy.worker.pipes.in_use,
         "records": {"written": proxy.records.written, "dropped": proxy.records.dropped},
         "listeners": [

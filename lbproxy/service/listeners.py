@@ -10,6 +10,8 @@ import os
 import socket
 from collections.abc import Mapping
 
+from twisted.logger import Logger
+
 from lbproxy.addresses import Address
 from lbproxy.model import Configuration, ListenerSettings, Timeouts
 from lbproxy.net.admission import Total
@@ -21,6 +23,8 @@ from lbproxy.routing import RoutingTable
 
 class Listeners:
     """`by_name` are the listeners; `open` then `apply` take a configuration over, and `close` ends them."""
+
+    log = Logger()
 
     def __init__(self, total: Total) -> None:
         self.by_name: dict[str, Listener] = {}
@@ -35,8 +39,7 @@ class Listeners:
             for listener in configuration.listeners:
                 for address in listener.binds:
                     if address not in self._sockets:
-                        user_timeout = _timeouts(configuration, listener).write_stall
-                        self._sockets[address] = open_listening(address, listener.backlog, user_timeout, self._passed)
+                        self._sockets[address] = open_listening(address, listener.backlog, self._passed)
                         opened.append(address)
         except BindError:
             for address in opened:
@@ -85,9 +88,14 @@ class Listeners:
 
     def _close_sockets(self, address: Address) -> None:
         for sock in self._sockets.pop(address):
-            if address.kind == "unix":
-                remove_unix_path(sock)
-            sock.close()
+            try:
+                if address.kind == "unix":
+                    remove_unix_path(sock)
+            except OSError as problem:
+                # The directory may not be ours any more, after privileges were dropped. The next start clears it away.
+                self.log.warn("{address} stays behind: {problem}", address=str(address), problem=problem.strerror)
+            finally:
+                sock.close()
 
 
 def _timeouts(configuration: Configuration, listener: ListenerSettings) -> Timeouts:

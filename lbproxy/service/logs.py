@@ -5,20 +5,23 @@ Owns the form of a line and where it goes. Records of sessions are not here: see
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import sys
 import time
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any, TextIO
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbproxy.model import LogSettings
+from lbproxy.service.sinks import DescriptorSink, Sink
 
 _LEVELS = {name: position for position, name in enumerate(("debug", "info", "warn", "error", "critical"))}
 # What Twisted itself says at "info" about each factory and port is of no use to an operator.
+_LONGEST_WAIT = 256 * 1024
 _QUIET = ("twisted.internet", "twisted.web", "log_legacy")
 
 
@@ -31,7 +34,7 @@ _WRITTEN_OUT = {
 class LogObserver:
     """Writes one line an event to a stream, or to a file that `reopen` begins anew."""
 
-    def __init__(self, settings: LogSettings, path: str | None, stream: IO[str] | None = None) -> None:
+    def __init__(self, settings: LogSettings, path: str | None, stream: TextIO | PatientStream | None = None) -> None:
         """Write to the file at `path`, else to `stream`. Raises OSError."""
         self._path = path
         self._stream = stream if path is None else _open(path)
@@ -65,7 +68,7 @@ class LogObserver:
             return
 
 
-def _open(path: str) -> IO[str]:
+def _open(path: str) -> TextIO:
     return open(path, "a", encoding="utf-8", errors="backslashreplace")
 
 
@@ -109,13 +112,45 @@ def _json_line(event: LogEvent, level: str) -> str:
     return json.dumps(line, ensure_ascii=True) + "\n"
 
 
+class PatientStream(io.TextIOBase):
+    """Standard output or error, without ever waiting for who reads it (threats.md R6).
+
+    Lines that are not taken wait in a bounded buffer; beyond it they are lost, and the next that comes through says
+    how many. A regular file always takes everything.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._waiting = bytearray()
+        self._lost = 0
+
+    def write(self, text: str) -> int:
+        """Take one line."""
+        if len(self._waiting) > _LONGEST_WAIT:
+            self._lost += 1
+            return len(text)
+        if self._lost:
+            self._waiting += f"{self._lost} lines of the log were lost: nobody read them\n".encode()
+            self._lost = 0
+        self._waiting += text.encode("utf-8", "backslashreplace")
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand over what can be handed over now."""
+        if self._waiting:
+            with contextlib.suppress(OSError):
+                with memoryview(self._waiting) as view:
+                    taken = self._sink.write(view)
+                del self._waiting[:taken]
+
+
 def observer_for(settings: LogSettings, logfile: str | None, daemon: bool) -> LogObserver:
     """The observer that twistd's options ask for: a file, "-" for standard output, else standard error.
 
     A daemon has no standard error, so its log goes to `twistd.log` as Twisted's own would.
     """
     if logfile == "-":
-        return LogObserver(settings, None, sys.stdout)
+        return LogObserver(settings, None, PatientStream(DescriptorSink(None, 1)))
     if logfile is None and not daemon:
-        return LogObserver(settings, None, sys.stderr)
+        return LogObserver(settings, None, PatientStream(DescriptorSink(None, 2)))
     return LogObserver(settings, logfile or "twistd.log")

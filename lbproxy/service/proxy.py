@@ -23,7 +23,8 @@ from lbproxy.errors import StartError
 from lbproxy.model import Configuration, LogSettings, RecordSettings
 from lbproxy.net.admission import Total
 from lbproxy.net.polling import poller_for
-from lbproxy.net.worker import Worker, descriptor_limit
+from lbproxy.net.resolving import SystemResolver
+from lbproxy.net.worker import Worker, descriptor_limit, pipe_limit
 from lbproxy.service.balancer import BalancerService
 from lbproxy.service.control import ControlService
 from lbproxy.service.counters import Counters, Stamps
@@ -99,21 +100,26 @@ class ProxyService(MultiService):
 
     def startService(self) -> None:
         """Serve. Raises StartError when records have no place to go."""
+        self.reactor.installNameResolver(SystemResolver(self.reactor))
         super().startService()
         # Only now: privileges have been dropped, and the file shall belong to the user who serves.
         self.records.configure(self.configuration.records)
         self._bind()  # for those who run this service without twistd; nothing is left to do after the above
         self.worker.start()
         self.listeners.apply(self.configuration, self.worker)
-        self.reactor.callWhenRunning(self.signals.install)
-        # Not earlier: Twisted's own handlers would complain about a signal that comes while the reactor ends.
-        self.reactor.addSystemEventTrigger("after", "shutdown", self.signals.uninstall)
+        self.reactor.callWhenRunning(self._ready)
         for name in self.listeners.by_name:
             self.log.info("listener {name} accepts on {binds}", name=name, binds=", ".join(self.listeners.bound(name)))
-        notify_systemd("READY=1")
+
+    def _ready(self) -> None:
+        """The reactor runs. Only now may anybody be told: a signal before this would have met no handler of ours."""
+        self.signals.install()
+        # Not earlier than that: Twisted's own handlers would complain about a signal that comes while the reactor ends.
+        self.reactor.addSystemEventTrigger("after", "shutdown", self.signals.uninstall)
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        notify_systemd("READY=1")
 
     # Sessions.
 
@@ -190,8 +196,12 @@ class ProxyService(MultiService):
     def reopen(self) -> None:
         """What SIGUSR1 does: begin new files for records and log, after their rotation."""
         self.records.reopen()
-        self._observe(None)
-        self.log.info("log files were opened again")
+        try:
+            self._observe(None)
+        except OSError as problem:
+            self.log.error("the log goes on to the old file: {problem}", problem=str(problem))
+        else:
+            self.log.info("log files were opened again")
 
     def _sizes(self) -> dict[str, int]:
         return {"listeners": len(self.listeners.by_name), "pools": len(self.balancer.pools)}
@@ -240,7 +250,7 @@ def _session_limit(configuration: Configuration) -> int:
         return configuration.limits.max_connections
     descriptors = descriptor_limit()
     # Where that would leave nearly nothing, a quarter is for clients: two descriptors each, and some to spare.
-    return max((descriptors - _RESERVED_DESCRIPTORS) // 2, descriptors // 4)
+    return max((descriptors - _RESERVED_DESCRIPTORS) // 2 - pipe_limit(), descriptors // 4)
 
 
 def _unobserved(_: LogSettings | None) -> None:

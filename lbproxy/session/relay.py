@@ -263,19 +263,20 @@ class Relay:
         pool, backend, now = self.pool, self.backend, self.world.clock()
         assert pool is not None
         assert backend is not None
-        began = self.try_began
+        # A try that had connected took until then: how long it stood before its reset says nothing about the way there.
+        took = (self.connected_at if self.connected_at >= 0 else now) - self.try_began
         if self.tries is None:
             self.tries = []
         elif self.tries and self.tries[-1].error is None:
             self.tries.pop()  # that try had connected, before it was reset
-        self.tries.append(Try(backend.id, str(backend.address), error, now - began))
+        self.tries.append(Try(backend.id, str(backend.address), error, took))
         self.tried = (*self.tried, backend)
         self.backend = self.backend_side = None
         self.connected_at = -1.0
         self.watched_over = False
         self._retry_over()
         if error.counts:
-            pool.failed(backend, now, now - began)
+            pool.failed(backend, now, took)
             self.world.factory.unreachable(backend)
         pool.give_back(backend, now)
         if not self._may_try_again(now) or not pool.may_retry():
@@ -289,7 +290,7 @@ class Relay:
     def _may_try_again(self, now: float) -> bool:
         assert self.pool is not None
         return may_try_again(
-            made=len(self.tries or ()),
+            made=len(self.tries) if self.tries else 1,
             limit=self.pool.settings.tries,
             since_first=now - self.first_try_at,
             window=self.timeouts.try_window,
@@ -384,12 +385,12 @@ class Relay:
             self._end_with_reset(client, errors.BACKEND_CUT)
             return
         side.close()
-        if not client.bytes_in and not side.bytes_in and not client.finished:
+        now = self.world.clock()
+        if not client.bytes_in and not side.bytes_in and not client.finished and self._may_try_again(now):
             # Proof for a retry: no byte of this client was ever read, so none can have been sent.
             client.part()
             self.dial_failed(TryError.RESET)
             return
-        now = self.world.clock()
         pool.failed(backend, now, cut=True)
         self._give_back(now)
         self._end_with_reset(client, errors.WRITE_STALL_BACKEND if stalled else errors.BACKEND_CUT)
@@ -410,17 +411,11 @@ class Relay:
         self.closing_at = self.world.clock()
         self.world.wheel.sooner(self, 0.0)
 
-    def pause_reading(self) -> None:
-        """Too much is held in the process: read nothing for now."""
-        for side in (self.client, self.backend_side):
-            if side is not None:
-                side.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Enough of it is gone: read again, if there is nothing else against it."""
-        for side in (self.client, self.backend_side):
-            if side is not None:
-                side.resume_reading()
+    @property
+    def holds(self) -> int:
+        """Bytes that this session makes the process hold."""
+        client, backend = self.client, self.backend_side
+        return (client.held + client.keeps if client is not None else 0) + (backend.held if backend is not None else 0)
 
     # Time.
 
@@ -459,6 +454,7 @@ class Relay:
         if not self.watched_over:
             # Old enough to be asked: worth the system calls.
             self.watched_over = True
+            client.watch_over()
             backend.watch_over()
         due = math.inf
         for side, outcome in ((client, errors.WRITE_STALL_CLIENT), (backend, errors.WRITE_STALL_BACKEND)):

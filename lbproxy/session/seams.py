@@ -47,12 +47,6 @@ class Side(Protocol):
     def watch_over(self) -> None:
         """Have the kernel notice when the peer is gone without a word."""
 
-    def pause_reading(self) -> None:
-        """Read nothing for now."""
-
-    def resume_reading(self) -> None:
-        """Read again, unless the other side still holds bytes."""
-
     def stop_reading(self) -> None:
         """Read no more from this side, whatever comes."""
 
@@ -62,6 +56,10 @@ class Side(Protocol):
 
 class ClientSide(Side, Protocol):
     """The side that was accepted. Until it is joined it keeps what it reads, one buffer at the most."""
+
+    @property
+    def keeps(self) -> int:
+        """Bytes that are kept."""
 
     def start_reading(self) -> None:
         """Begin to read."""
