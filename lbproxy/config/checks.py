@@ -83,9 +83,6 @@ def _warn_about_names(configuration: Configuration, notes: Notes, resolve: Calla
             if backend.address.kind == "name" and not resolves(backend.address.host):
                 path: Path = ("pool", pool.name, "backends", index)
                 notes.warn(path, _unresolved(backend.address.host, "the backend gets no sessions"))
-    sink = configuration.records.address
-    if sink is not None and sink.kind == "name" and not resolves(sink.host):
-        notes.warn(("records", "to"), _unresolved(sink.host, "records are dropped"))
 
 
 def _unresolved(host: str, consequence: str) -> str:

@@ -101,11 +101,11 @@ class LimitsTable(Table):
 
     max_connections: Annotated[int | None, Whole(1, 10_000_000)] = Field(
         default=None,
-        description="Clients served at once; beyond it accepting pauses. Default: (open-file limit - 100) / 2.",
+        description="Clients served at once; beyond it accepting pauses. Default: what the open-file limit allows.",
     )
     buffers: Annotated[int, Size(1024**2, 1024**4)] = Field(
         default=_default(model.LimitSettings, "buffers"),
-        description="Bytes held for slow peers by all sessions together; beyond it reading pauses.",
+        description="Bytes held for slow peers by all sessions together; beyond it the sessions that hold most are ended.",
     )
 
 

@@ -503,7 +503,7 @@ class TestNames:
         pool, news = watched_pool("a b")
         for backend in pool.backends.values():
             pool.set_resolved(backend, False, 0.0)
-        assert news.words() == ["a unknown>down resolved", "b unknown>down resolved"]
+        assert news.words() == ["a unknown>down dns", "b unknown>down dns"]
         assert pool.take(0.0) is None
         assert pool.refusal() is DNS
         pool.set_resolved(pool.backends["a"], True, 1.0)

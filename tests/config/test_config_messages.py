@@ -183,7 +183,9 @@ ELSEWHERE = [
     ('[records]\nto = "syslog:/dev/log"\nbuffer = "4MB"', '3: records.buffer: is "4MB", write it as "4MiB"'),
     ("[records]\nbuffer = 5", "2: records.buffer: is 5, it must be from 16KiB to 1GiB"),
     ('[records]\nto = "kafka"', '2: records.to: is "kafka", it must be "stdout", "none", "file:/PATH", "syslog:/PATH" '
-     'or "syslog:HOST:PORT"'),
+     'or "syslog:ADDRESS:PORT"'),
+    ('[records]\nto = "syslog:logs.example:514"', '2: records.to: is "syslog:logs.example:514"; write the daemon\'s IP '
+     "address: looking its name up would make sessions wait"),
     ('[control]\nsocket = "control.sock"', '2: control.socket: is "control.sock", it must be the absolute path of a '
      'UNIX socket, as in "unix:/run/lbproxy/control.sock"'),
     ('[control]\nsocket = "unix:@x"', '2: control.socket: is "unix:@x"; an abstract socket has no file mode to '
@@ -364,7 +366,7 @@ def test_loops_are_found_through_wildcards_names_and_sockets() -> None:
 
 
 def test_names_that_do_not_resolve_are_warnings() -> None:
-    text = BASE.replace("10.0.0.2:80", "gone.example:80") + '[records]\nto = "syslog:gone.example:514"\n'
+    text = BASE.replace("10.0.0.2:80", "gone.example:80")
     asked: list[str] = []
 
     def resolve(host: str) -> bool:
@@ -375,7 +377,6 @@ def test_names_that_do_not_resolve_are_warnings() -> None:
     assert [str(problem) for problem in loaded.problems] == [
         'f:6: warning: pool.web.backends[1]: the name "gone.example" does not resolve now; until it does, '
         "the backend gets no sessions",
-        'f:8: warning: records.to: the name "gone.example" does not resolve now; until it does, records are dropped',
     ]
     assert asked == ["gone.example"]
     assert loaded.configuration is not None

@@ -48,6 +48,10 @@ class FakeSide:
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
+    @property
+    def keeps(self) -> int:
+        return len(self.kept)
+
     def finish(self) -> None:
         if self.open:
             self.finishes += 1
@@ -76,12 +80,6 @@ class FakeSide:
         return False
 
     def watch_over(self) -> None:
-        pass
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
         pass
 
     def stop_reading(self) -> None:
