@@ -105,7 +105,7 @@ class LimitsTable(Table):
     )
     buffers: Annotated[int, Size(1024**2, 1024**4)] = Field(
         default=_default(model.LimitSettings, "buffers"),
-        description="Bytes held for slow peers by all sessions together; beyond it the sessions that hold most are ended.",
+        description="Bytes held for slow peers by all sessions together; beyond it those that hold most are ended.",
     )
 
 

@@ -1,12 +1,13 @@
 """The backend's end of a session: which backend, and the connection to it.
 
-ProxyClientFactory asks the balancer's pools for a backend and dials it. It decides nothing about retries: what comes
-of a try is told to the session, which may ask again.
+ProxyClientFactory asks the balancer's pools for a backend and dials it; BackendSide is the connection, from the dial
+on. Neither decides anything about retries: what comes of a try is told to the session, which may ask again.
 """
 
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from lbproxy.balancing.pool import Pool
 from lbproxy.errors import TryError
 from lbproxy.net.dialing import connect_error, open_connection
 from lbproxy.net.polling import WRITE
-from lbproxy.net.relaying import BackendSide, RelayShared
+from lbproxy.net.relaying import RelayShared, RelaySide
 from lbproxy.session.relay import Relay
 
 _UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EALREADY})
@@ -33,6 +34,52 @@ class Balancer(Protocol):
 
     def unreachable(self, backend: Backend) -> None:
         """The address that `target` gave did not answer; another one of the same name may."""
+
+
+class BackendSide(RelaySide):
+    """The side that we dial. Until it is connected, writability and errors mean the outcome of the connect."""
+
+    __slots__ = ("_target", "connecting")
+
+    def __init__(self, shared: RelayShared, sock: socket.socket, session: Relay, target: Any) -> None:
+        super().__init__(shared, sock, session)
+        self._target = target
+        self.connecting = True
+
+    def doWrite(self) -> None:
+        """See IWriteDescriptor."""
+        if self.connecting:
+            self.look()
+        else:
+            super().doWrite()
+
+    def look(self) -> None:
+        """Ask the kernel how the connect went. Connecting again is the question that no stale event can answer wrong:
+        it succeeds, or says EISCONN, only on a connection that stands.
+        """
+        assert self.sock is not None
+        code = self.sock.connect_ex(self._target)
+        if code in (0, errno.EISCONN):
+            self.connecting = False
+            self.session.connected()
+        elif code not in (errno.EALREADY, errno.EINPROGRESS, errno.EINTR):
+            self._failed(connect_error(code))
+
+    def resume_reading(self) -> None:
+        """See RelaySide."""
+        if not self.connecting:
+            super().resume_reading()
+
+    def lost(self, problem: OSError) -> None:
+        """See Transport."""
+        if self.connecting:
+            self._failed(connect_error(problem.errno or errno.ECONNRESET))
+        else:
+            super().lost(problem)
+
+    def _failed(self, error: TryError) -> None:
+        self.close()
+        self.session.dial_failed(error)
 
 
 class ProxyClientFactory:

@@ -7,11 +7,11 @@ given, so at most one buffer is held per direction. Refuses to know what an end 
 from __future__ import annotations
 
 import errno
+import os
 import socket
-from typing import Any, Protocol
+from typing import Protocol
 
-from lbproxy.errors import TryError
-from lbproxy.net.dialing import connect_error, set_liveness
+from lbproxy.net.dialing import set_liveness
 from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.splicing import BULK_READS, SPLICE_BYTES, THIN_SPLICES, Pipe, Pipes, splice
 from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW, Shared, Transport
@@ -363,7 +363,7 @@ class RelaySide(Transport):
 
     def write_failed(self, problem: OSError) -> None:
         """See Transport: an answer that came before the reset is still read, and given to the other side."""
-        if self.finished or self.sock is None:
+        if self.finished or self.stopped or self.sock is None:
             self.lost(problem)
             return
         self._deaf = problem
@@ -374,6 +374,13 @@ class RelaySide(Transport):
             self._drop_piped(source)
             source.stop_reading()
         self.resume_reading()
+
+    def troubled(self) -> None:
+        """See Descriptor: where nothing is read any more, nothing can come before the error."""
+        if not self.stopped:
+            super().troubled()
+        elif self.sock is not None and (code := self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            self.lost(OSError(code, os.strerror(code)))
 
     def _drop_piped(self, source: RelaySide) -> None:
         """Forget what the pipe of the other side holds for this one."""
@@ -390,49 +397,3 @@ class RelaySide(Transport):
     def broken(self, problem: BaseException) -> None:
         """See Descriptor."""
         self.session.broken(problem)
-
-
-class BackendSide(RelaySide):
-    """The side that we dial. Until it is connected, writability and errors mean the outcome of the connect."""
-
-    __slots__ = ("_target", "connecting")
-
-    def __init__(self, shared: RelayShared, sock: socket.socket, session: Relay, target: Any) -> None:
-        super().__init__(shared, sock, session)
-        self._target = target
-        self.connecting = True
-
-    def doWrite(self) -> None:
-        """See IWriteDescriptor."""
-        if self.connecting:
-            self.look()
-        else:
-            super().doWrite()
-
-    def look(self) -> None:
-        """Ask the kernel how the connect went. Connecting again is the question that no stale event can answer wrong:
-        it succeeds, or says EISCONN, only on a connection that stands.
-        """
-        assert self.sock is not None
-        code = self.sock.connect_ex(self._target)
-        if code in (0, errno.EISCONN):
-            self.connecting = False
-            self.session.connected()
-        elif code not in (errno.EALREADY, errno.EINPROGRESS, errno.EINTR):
-            self._failed(connect_error(code))
-
-    def resume_reading(self) -> None:
-        """See RelaySide."""
-        if not self.connecting:
-            super().resume_reading()
-
-    def lost(self, problem: OSError) -> None:
-        """See Transport."""
-        if self.connecting:
-            self._failed(connect_error(problem.errno or errno.ECONNRESET))
-        else:
-            super().lost(problem)
-
-    def _failed(self, error: TryError) -> None:
-        self.close()
-        self.session.dial_failed(error)

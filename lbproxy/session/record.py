@@ -9,7 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from lbproxy.errors import CONNECT_TIMEOUT
-from lbproxy.session.relay import PHASES, Relay
+from lbproxy.session.phases import PHASES
+from lbproxy.session.relay import Relay
 from lbproxy.session.retrying import Try
 
 # Of one field, in characters; see threats.md, section 2.

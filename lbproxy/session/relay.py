@@ -4,39 +4,25 @@ Owns what happens and in which order: header, route, backend, queue, retries, ha
 know sockets: it is told events by its two sides and answers with the few verbs of `session/seams.py`. The bytes
 themselves go from side to side in `net/relaying.py` without passing through here.
 
-The phases, in order; each line is what may come next:
-
-    HEADER   a PROXY header is awaited         -> QUEUE, CONNECT, OVER
-    QUEUE    all backends are full             -> CONNECT, OVER
-    CONNECT  a backend is being dialled        -> CONNECT (another one), QUEUE, DATA, OVER
-    DATA     bytes go both ways                -> CONNECT (reset before any byte), ENDING, OVER
-    ENDING   one side was reset; the other still gets what is on its way to it -> OVER
-    OVER     both sides are closed, the record is written
+The phases are in `session/phases.py`, the clock's part in `session/deadlines.py`.
 """
 
 from __future__ import annotations
-
-import math
 
 from lbproxy import errors
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome, TryError
 from lbproxy.model import Timeouts
-from lbproxy.preamble import HeaderReader, PreambleError, ProxyHeader, encode_v1, encode_v2
+from lbproxy.preamble import HeaderReader, PreambleError, ProxyHeader
 from lbproxy.routing import Route
+from lbproxy.session.deadlines import STALL_LOOKS, expire
+from lbproxy.session.introducing import introduction
+from lbproxy.session.phases import CONNECT, DATA, ENDING, HEADER, OVER, QUEUE
 from lbproxy.session.retrying import Try, may_try_again
 from lbproxy.session.seams import ClientSide, Gate, Side, World
 
-HEADER, QUEUE, CONNECT, DATA, ENDING, OVER = range(6)
-PHASES = ("header", "queue", "connect", "data", "ending", "over")
-
 _KEYED = frozenset({"ketama", "maglev", "rendezvous"})
-# How often a reset is tried again while the other side still takes bytes; the wheel's own tick is the least.
-_ENDING_STEP = 0.1
-# How often within `write_stall` a side that holds bytes is asked whether its peer takes any: so much later than
-# promised, at the most, is one cut that takes none.
-_STALL_LOOKS = 4
 _GONE = {
     HEADER: errors.CLIENT_GONE_IN_HEADER,
     QUEUE: errors.CLIENT_GONE_IN_QUEUE,
@@ -256,7 +242,8 @@ class Relay:
         self.phase = DATA
         if self.timeouts.tunnel_idle < self.timeouts.connect:  # else the question about the connect comes soon enough
             self.world.wheel.sooner(self, self.timeouts.tunnel_idle)
-        client.join(side, b"" if pool.settings.send_proxy is None else self._proxy_header(pool))
+        send_proxy = pool.settings.send_proxy
+        client.join(side, b"" if send_proxy is None else introduction(self, send_proxy))
 
     def dial_failed(self, error: TryError) -> None:
         """A try failed, its side is closed: go to another backend, or give up."""
@@ -306,21 +293,6 @@ class Relay:
             self.retrying = False
             self.pool.retry_ended()
 
-    def _proxy_header(self, pool: Pool) -> bytes:
-        settings = pool.settings.send_proxy
-        assert settings is not None
-        source = self.source if self.source[0] else None
-        local = self.local if self.local[0] else None
-        if settings.version == 1:
-            return encode_v1(source, local)
-        return encode_v2(
-            source,
-            local,
-            authority=self.header.authority if self.header and "authority" in settings.tlvs else None,
-            unique_id=self.unique_id().encode() if "unique_id" in settings.tlvs else None,
-            crc32c="crc32c" in settings.tlvs,
-        )
-
     def unique_id(self) -> str:
         """The name of this session, the same in its record and in what backends are told."""
         if not self.id:
@@ -340,7 +312,7 @@ class Relay:
     def stalled(self) -> None:
         """A side began to hold bytes: somebody reads slowly, and is given `write_stall`."""
         if self.phase == DATA:
-            self.world.wheel.sooner(self, self.timeouts.write_stall / _STALL_LOOKS)
+            self.world.wheel.sooner(self, self.timeouts.write_stall / STALL_LOOKS)
 
     def ended(self, side: Side) -> None:
         """A side sent FIN: pass it on behind its data. The other direction goes on."""
@@ -421,71 +393,10 @@ class Relay:
 
     def expire(self, now: float) -> float | None:
         """See net/wheel.py: act on what is due, tell when to be asked again."""
-        timeouts = self.timeouts
-        if self.phase == DATA:
-            return self._expire_data(now)
-        if self.phase == CONNECT:
-            left = self.try_began + timeouts.connect - now
-            if left <= 0:
-                if self.backend_side is not None:
-                    self.backend_side.close()
-                    self.dial_failed(TryError.TIMEOUT)
-                left = timeouts.connect
-            return None if self.phase == OVER else left
-        if self.phase == QUEUE:
-            left = self.queued_at + timeouts.queue - now
-            if left <= 0:
-                self._time_out("queue", errors.QUEUE_TIMEOUT)
-                return None
-            return left
-        if self.phase == HEADER:
-            left = self.started + timeouts.proxy_header - now
-            if left <= 0:
-                self.rule = "P2"
-                self._time_out("proxy_header", errors.PROXY_HEADER_TIMEOUT)
-                return None
-            return left
-        return None if self.phase == OVER else self._expire_ending(now)
+        return expire(self, now)
 
-    def _expire_data(self, now: float) -> float | None:
-        client, backend, timeouts = self.client, self.backend_side, self.timeouts
-        assert client is not None
-        assert backend is not None
-        if not self.watched_over:
-            # Old enough to be asked: worth the system calls.
-            self.watched_over = True
-            client.watch_over()
-            backend.watch_over()
-        due = math.inf
-        for side, outcome in ((client, errors.WRITE_STALL_CLIENT), (backend, errors.WRITE_STALL_BACKEND)):
-            if side.held:
-                left = side.moved + timeouts.write_stall - now
-                if not side.still_takes() and left <= 0:
-                    self._time_out("write_stall", outcome)
-                    return None
-                due = min(due, timeouts.write_stall / _STALL_LOOKS)
-        half = client.finished or backend.finished
-        idle = timeouts.half_closed if half else timeouts.tunnel_idle
-        since = max(client.touched, backend.touched, client.moved, backend.moved, self.connected_at, self.closing_at)
-        left = since + idle - now
-        if left <= 0:
-            # Blame whoever should have spoken: the side that has not finished, else the one that spoke last but one.
-            waits_for_client = backend.finished if half else backend.touched > client.touched
-            outcome = errors.CLIENT_IDLE if waits_for_client else errors.BACKEND_IDLE
-            self._time_out("half_closed" if half else "tunnel_idle", outcome)
-            return None
-        return min(due, left)
-
-    def _expire_ending(self, now: float) -> float | None:
-        alive = [side for side in (self.client, self.backend_side) if side is not None and side.unsent()]
-        stall = self.timeouts.write_stall
-        stalled = all(not side.still_takes() and now - max(side.moved, self.closing_at) >= stall for side in alive)
-        if not alive or stalled:
-            self._over(self.outcome, reset=True)
-            return None
-        return _ENDING_STEP
-
-    def _time_out(self, timer: str, outcome: Outcome) -> None:
+    def time_out(self, timer: str, outcome: Outcome) -> None:
+        """A deadline has passed: end, and let the record name the timer."""
         self.timer = timer
         self._over(outcome, reset=self.phase == DATA)
 

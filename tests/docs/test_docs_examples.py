@@ -31,8 +31,8 @@ from lbproxy.config import loads
 from lbproxy.demo.backends import DemoBackend, serve
 from lbproxy.errors import Outcome, TryError
 from lbproxy.model import PolicyName
+from lbproxy.session.phases import PHASES
 from lbproxy.session.record import RelayRecord
-from lbproxy.session.relay import PHASES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

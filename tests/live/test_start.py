@@ -62,7 +62,7 @@ def test_a_port_in_use_ends_the_start_with_a_sentence(tmp_path: Path, stack: Exi
     file = _write(tmp_path, f'[[listener]]\nbind = "{where}"\npool = "a"\n[pool.a]\nbackends = "127.0.0.1:1"\n')
     status, output, errors = _run(tmp_path, "--config", file)
     assert status == 1
-    assert f"cannot listen on {where}: another process has it already" in output + errors
+    assert f"cannot listen on {where}: another socket has it already" in output + errors
     assert "Traceback" not in output + errors
 
 
@@ -237,7 +237,7 @@ def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(
         assert peers.read_all(client) == b"in"
     status, output, errors = _run(tmp_path, "--config", _write(tmp_path, text))
     assert status == 1
-    assert "another process has it already" in output + errors
+    assert "another socket has it already" in output + errors
 
 
 def test_the_control_socket_is_for_its_owner_alone(start: Start, ports: Ports) -> None:

@@ -20,8 +20,9 @@ from lbproxy.net.reactor import ProxyReactor
 from lbproxy.net.relaying import RelaySide
 from lbproxy.net.worker import Worker
 from lbproxy.routing import Route
+from lbproxy.session.phases import DATA, OVER
 from lbproxy.session.record import RelayRecord, record_of
-from lbproxy.session.relay import DATA, OVER, Relay
+from lbproxy.session.relay import Relay
 
 RESET = struct.pack("ii", 1, 0)
 TURNS = 2000

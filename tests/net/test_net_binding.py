@@ -119,7 +119,7 @@ class TestUnix:
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(path)
             other.listen()
-            with pytest.raises(BindError, match="another process has it already"):
+            with pytest.raises(BindError, match="another socket has it already"):
                 opened(Address("unix", path))
             assert stat.S_ISSOCK(os.stat(path).st_mode)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from lbproxy.model import SendProxySettings
 from lbproxy.net.relaying import RelaySide
 from lbproxy.net.splicing import Pipes
 from lbproxy.net.transport import RECEIVE_BYTES
-from lbproxy.session.relay import DATA, OVER, QUEUE, Relay
+from lbproxy.session.phases import DATA, ENDING, OVER, QUEUE
+from lbproxy.session.relay import Relay
 from tests.net.net_rig import Rig, put, reset, rig, take_all, turn
 
 MEGABYTE = random.Random(7).randbytes(1 << 20)
@@ -430,43 +432,233 @@ class TestBulk:
 
 
 class TestTheBudget:
-    def test_too_much_held_by_all_pauses_reading_until_half_of_it_is_gone(self) -> None:
+    def test_beyond_it_those_who_hold_most_are_ended_and_nobody_else_is(self) -> None:
         with rig() as place:
             place.worker.pipes = Pipes(0)
-            place.worker.budget.limit = 20_000
-            place.backends(receive=4096)
-            slow = [place.relay() for _ in range(4)]
+            place.worker.budget.limit = 200_000
+            place.backends()
+            slow = [place.relay(4096, 4096) for _ in range(8)]
             session, client, backend = place.relay()
-            place.worker.start()
-            for _ in range(60):
-                for _, one, _ in slow:
-                    put(one, MEGABYTE)
+            for _ in range(30):
+                for _, _, one in slow:
+                    with contextlib.suppress(ConnectionError):
+                        put(one, MEGABYTE)
                 turn(place.reactor)
-            assert place.worker.choked
-            assert place.worker.choked_total == 1
-            assert place.worker.budget.used <= 20_000 + RECEIVE_BYTES, "one buffer too much at the most"
+                assert place.worker.budget.used <= 200_000
+            cut = [record.outcome for record in place.records]
+            assert cut == ["local_resource"] * place.worker.shed_total
+            assert 0 < len(cut) < 8, "no more than needed"
             client.send(b"hello")
             turn(place.reactor)
-            assert take_all(backend) == (b"", False)
-
-            def room() -> bool:
-                for _, _, one in slow:
-                    take_all(one)
-                place.now += 0.1
-                return not place.worker.choked
-
-            turn(place.reactor, room)
-            got = bytearray()
-
-            def came() -> bool:
-                got.extend(take_all(backend)[0])
-                return got == b"hello"
-
-            turn(place.reactor, came)
-            assert session.phase == DATA
+            assert take_all(backend) == (b"hello", False)
             for each in [*slow, (session, client, backend)]:
                 each[0].kill(each[0].outcome)
-            place.worker.stop()
+            place.check_clean()
+
+    def test_it_ends_until_a_quarter_is_free(self) -> None:
+        with rig() as place:
+            place.worker.pipes = Pipes(0)
+            place.backends()
+            slow = [place.relay(4096, 4096) for _ in range(6)]
+            for _ in range(10):
+                for _, _, one in slow:
+                    put(one, MEGABYTE)
+                turn(place.reactor)
+            most = max((one for one, _, _ in slow), key=lambda one: one.holds)
+            place.worker.budget.limit = place.worker.budget.used - 1
+            place.worker.over_budget()
+            assert most.phase == OVER
+            assert place.worker.budget.used <= place.worker.budget.limit * 3 // 4
+            assert place.worker.shed_total == sum(one.phase == OVER for one, _, _ in slow) < 6
+            for one, _, _ in slow:
+                one.kill(one.outcome)
+            place.check_clean()
+
+    def test_what_is_kept_before_a_backend_counts_and_is_given_back(self) -> None:
+        with rig() as place:
+            pool = place.backends(max_active=1)
+            first, _, _ = place.relay()
+            waiting = [place.accept() for _ in range(3)]
+            for _, client in waiting:
+                put(client, MEGABYTE[:10_000])
+            turn(place.reactor)
+            assert place.worker.budget.used == 30_000
+            assert [session.holds for session, _ in waiting] == [10_000] * 3
+            waiting[0][0].kill(first.outcome)
+            assert place.worker.budget.used == 20_000
+            first.kill(first.outcome)
+            turn(place.reactor, lambda: waiting[1][0].phase == DATA)
+            assert place.worker.budget.used == 10_000, "what the kernel of the backend took is held no more"
+            for session, _ in waiting:
+                session.kill(session.outcome)
+            assert pool.queued == 0
+            place.check_clean()
+
+    def test_those_who_only_wait_may_be_ended_too(self) -> None:
+        with rig() as place:
+            place.worker.budget.limit = 100_000
+            place.backends(max_active=1)
+            first, _, _ = place.relay()
+            waiting = [place.accept() for _ in range(3)]
+            for _, client in waiting:
+                put(client, MEGABYTE)
+            turn(place.reactor)
+            assert [record.outcome for record in place.records] == ["local_resource"] * place.worker.shed_total
+            assert place.worker.shed_total > 0
+            assert place.worker.budget.used <= 100_000
+            assert first.phase == DATA
+            for session in [first, *(session for session, _ in waiting)]:
+                session.kill(session.outcome)
+            place.check_clean()
+
+    def test_what_a_pipe_could_not_get_rid_of_counts_until_it_has(self, place: Rig) -> None:
+        session, client, backend = place.relay()
+        got = bytearray(pump(place, backend, client, MEGABYTE, end=False))
+        sent = len(MEGABYTE)
+        for _ in range(40):
+            sent += put(backend, MEGABYTE)
+            turn(place.reactor)
+        side, other = side_of(session), side_of(session, backend=True)
+        assert other.pipe is not None
+        assert place.worker.budget.used == other.pipe.held == side.held > 0
+        before = side.held
+
+        def some_moved() -> bool:
+            got.extend(take_all(client, 50_000)[0])
+            return side.held != before
+
+        turn(place.reactor, some_moved)
+        assert place.worker.budget.used == side.held
+
+        def all_came() -> bool:
+            got.extend(take_all(client)[0])
+            return len(got) == sent
+
+        turn(place.reactor, all_came)
+        turn(place.reactor)
+        assert place.worker.budget.used == 0
+        session.kill(session.outcome)
+        place.check_clean()
+
+    @pytest.mark.parametrize("end", ["kill", "reset client", "reset backend", "close client", "close backend", "stall"])
+    @pytest.mark.parametrize("bulk", [False, True])
+    @pytest.mark.parametrize("both", [False, True])
+    def test_nothing_stays_counted_however_a_session_ends(self, place: Rig, end: str, bulk: bool, both: bool) -> None:
+        if not bulk:
+            place.worker.pipes = Pipes(0)
+        session, client, backend = place.relay()
+        pump(place, backend, client, MEGABYTE, end=False)
+        if both:
+            pump(place, client, backend, MEGABYTE, end=False)
+        for _ in range(40):
+            put(backend, MEGABYTE)
+            if both:
+                put(client, MEGABYTE)
+            turn(place.reactor)
+        assert place.worker.budget.used > 0
+        how, _, who = end.partition(" ")
+        if how == "kill":
+            session.kill(session.outcome)
+        elif how != "stall":
+            (reset if how == "reset" else socket.socket.close)(client if who == "client" else backend)
+        turn(place.reactor)
+        for _ in range(20):
+            place.passes(20.0)
+            turn(place.reactor)
+            if session.phase == OVER:
+                break
+        assert session.phase == OVER
+        place.check_clean()
+
+
+class TestFailedWrites:
+    def test_an_answer_before_a_reset_reaches_a_client_that_still_sends(self, place: Rig) -> None:
+        """The backend answers early and closes without having read everything: its kernel resets."""
+        for _ in range(10):
+            session, client, backend = place.relay()
+            client.send(b"u" * 1000)
+            turn(place.reactor)
+            backend.send(b"a" * 2000)
+            backend.close()  # with unread bytes: a reset behind the answer
+            client.send(b"u" * 1000)
+            # Whichever comes first: the reset is met by the write, or by the read.
+            side_of(session).doRead()
+            got = bytearray()
+
+            def came(client: socket.socket = client, got: bytearray = got) -> bool:
+                got.extend(take_all(client, 2000 - len(got))[0])
+                return len(got) == 2000
+
+            turn(place.reactor, came)
+            assert got == b"a" * 2000
+            record = place.until_over(session)
+            assert (record.outcome, record.bytes_out) == ("backend_cut", 2000)
+            with pytest.raises(ConnectionResetError):
+                take_all(client)
+        place.check_clean()
+
+    def test_a_side_that_cannot_be_written_any_more_is_never_taken_for_one_that_finished(self, place: Rig) -> None:
+        session, client, backend = place.relay()
+        client.send(b"u")
+        turn(place.reactor)
+        reset(backend)
+        client.send(b"u" * 1000)
+        side_of(session).doRead()  # this write meets the reset
+        turn(place.reactor)
+        assert place.until_over(session).outcome == "backend_cut"
+        with pytest.raises(ConnectionResetError):
+            take_all(client)
+        place.check_clean()
+
+    def test_what_a_client_sent_before_its_reset_reaches_the_backend(self, place: Rig) -> None:
+        session, client, backend = place.relay()
+        backend.send(b"answer")
+        turn(place.reactor)
+        client.send(b"q" * 3000)
+        client.close()  # with the answer unread: a reset
+        backend.send(b"more")
+        side_of(session, backend=True).doRead()
+        got = bytearray()
+
+        def came() -> bool:
+            got.extend(take_all(backend, 3000 - len(got))[0])
+            return len(got) == 3000
+
+        turn(place.reactor, came)
+        assert place.until_over(session).outcome == "client_gone"
+        place.check_clean()
+
+    @pytest.mark.parametrize("unread", [b"", b"u" * 1000])
+    @pytest.mark.parametrize("where", ["here", "in the kernel"])
+    def test_a_second_reset_ends_what_was_still_on_its_way(self, where: str, unread: bytes) -> None:
+        """The backend was reset, the client still gets the rest; then the client is reset as well."""
+        with rig(write_stall=30.0) as place:
+            place.worker.pipes = Pipes(0)
+            place.backends()
+            session, client, backend = place.relay(0 if where == "in the kernel" else 8192, 8192)
+            if where == "in the kernel":
+                put(backend, MEGABYTE[:150_000])
+                turn(place.reactor)
+            for _ in range(0 if where == "in the kernel" else 20):
+                put(backend, MEGABYTE)
+                turn(place.reactor)
+            side = side_of(session)
+            assert side.unsent() > 1000
+            assert bool(side.held) == (where == "here")
+            reset(backend)
+            for _ in range(5000):
+                turn(place.reactor)
+                if session.phase == ENDING:
+                    break
+                take_all(client, 5000)
+            assert session.phase == ENDING
+            client.send(unread)
+            reset(client)
+            turn(place.reactor)
+            place.passes(1.0)
+            turn(place.reactor)
+            assert session.phase == OVER, "nobody is there to wait for"
+            assert place.records[0].outcome == "backend_cut"
             place.check_clean()
 
 

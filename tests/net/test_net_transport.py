@@ -9,10 +9,10 @@ import pytest
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from lbproxy.net.polling import READ, TROUBLE, WRITE, EpollPoller, Poller
+from lbproxy.net.polling import READ, TROUBLE, WRITE, EpollPoller, Poller, StockPoller
 from lbproxy.net.reactor import ProxyReactor
 from lbproxy.net.transport import Budget, Transport
-from tests.net.net_rig import hand_reactor, take_all, tcp_pair, turn
+from tests.net.net_rig import hand_reactor, reset, take_all, tcp_pair, turn
 
 
 class Shared:
@@ -170,6 +170,66 @@ def test_verbs_on_a_closed_transport_change_nothing(ends: Ends) -> None:
     assert transport.unsent() == 0
     assert not transport.shut
     assert transport.heard == []
+
+
+def test_a_closed_transport_is_never_registered_again(ends: Ends, reactor: ProxyReactor) -> None:
+    """Its number may be another connection's by now: that one would never be told anything again."""
+    transport, _ = ends
+    transport.watch(READ)
+    number = transport.fd
+    transport.close()
+    for mask in (READ, WRITE, READ | WRITE):
+        transport.watch(mask)
+        transport.unwatch(mask)
+    assert transport.mask == 0
+    assert number not in reactor.descriptors
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_a_failed_write_on_a_full_transport_does_not_register_it_again(
+    ends: Ends, reactor: ProxyReactor, stock: bool
+) -> None:
+    transport, theirs = ends
+    if stock:
+        transport.shared.poller = StockPoller(reactor)
+    transport.write(DATA)
+    reset(theirs)
+    transport.doWrite()
+    assert transport.heard[-1].startswith("lost")
+    assert (transport.mask, transport.fileno()) == (0, -1)
+    assert transport not in (*reactor.descriptors.values(), *reactor.getReaders(), *reactor.getWriters())
+
+
+class TestTrouble:
+    def test_an_error_alone_is_a_loss(self, ends: Ends) -> None:
+        transport, theirs = ends
+        reset(theirs)
+        transport.troubled()
+        assert transport.heard == ["lost ConnectionResetError"]
+        transport.troubled()
+        assert transport.heard == ["lost ConnectionResetError"], "it is closed"
+
+    def test_bytes_come_before_the_error(self, ends: Ends) -> None:
+        transport, theirs = ends
+        theirs.send(b"last words")
+        reset(theirs)
+        transport.troubled()
+        assert transport.heard == []
+        assert transport.sock is not None
+        assert transport.sock.recv(100) == b"last words"
+        transport.troubled()
+        assert transport.heard == ["lost ConnectionResetError"]
+
+    def test_fin_is_no_loss(self, ends: Ends) -> None:
+        transport, theirs = ends
+        theirs.close()
+        transport.troubled()
+        assert transport.heard == []
+
+    def test_nothing_at_all_is_nothing(self, ends: Ends) -> None:
+        transport, _ = ends
+        transport.troubled()
+        assert transport.heard == []
 
 
 def test_a_write_to_a_lost_peer_is_told(ends: Ends, reactor: ProxyReactor) -> None:

@@ -140,17 +140,17 @@ class TestFiles:
         with contextlib.suppress(OSError):
             observer._stream.close()  # type: ignore[union-attr]  # nobody else closes it
 
-    def test_where_twistd_wants_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_where_twistd_wants_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         monkeypatch.chdir(tmp_path)
-        out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr("sys.stdout", out)
-        monkeypatch.setattr("sys.stderr", err)
         for number, (logfile, daemon) in enumerate([("-", False), (None, False), (None, True), ("own.log", True)]):
             observer = observer_for(LogSettings(), logfile, daemon)
             Logger("lbproxy.x", observer=observer).info("number {number}", number=number)
             if daemon:
                 observer._stream.close()  # type: ignore[union-attr]  # nobody else closes it
-        assert "number 0" in out.getvalue()
-        assert "number 1" in err.getvalue()
+        out, err = capfd.readouterr()
+        assert "number 0" in out
+        assert "number 1" in err
         assert "number 2" in (tmp_path / "twistd.log").read_text()
         assert "number 3" in (tmp_path / "own.log").read_text()

@@ -74,7 +74,9 @@ class TestListeners:
         before = configured({"a": [port]}, (web,))
         with tcp_listener() as taken, running(before) as made:
             wanted = configured({"a": [port], "b": [fresh], "c": [taken.getsockname()[1]]}, (web,))
-            with pytest.raises(BindError, match="another socket has it already, of another process or of a listener that overlaps"):
+            with pytest.raises(
+                BindError, match="another socket has it already, of another process or of a listener that overlaps"
+            ):
                 made.service.apply(wanted)
             assert made.service.configuration is before
             assert list(made.service.listeners.by_name) == ["a"]
@@ -171,7 +173,10 @@ class TestReload:
             with running(before, lambda: Loaded(wanted, ())) as made:
                 (problem,) = made.service.reload()
                 assert problem.severity == "error"
-                assert "another socket has it already, of another process or of a listener that overlaps" in problem.message
+                assert (
+                    "another socket has it already, of another process or of a listener that overlaps"
+                    in problem.message
+                )
                 made.service.reload_and_log()
 
     def test_the_log_goes_by_the_new_settings(self) -> None:

@@ -17,8 +17,9 @@ from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome, TryError
 from lbproxy.model import BackendSettings, PoolSettings, Timeouts
 from lbproxy.routing import Route
+from lbproxy.session.phases import DATA, OVER
 from lbproxy.session.record import RelayRecord, record_of
-from lbproxy.session.relay import DATA, OVER, Relay
+from lbproxy.session.relay import Relay
 from lbproxy.session.seams import Side
 
 PEER = ("192.0.2.7", 40007)

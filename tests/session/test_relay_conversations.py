@@ -7,7 +7,7 @@ import pytest
 from lbproxy import errors
 from lbproxy.errors import TryError
 from lbproxy.model import SendProxySettings
-from lbproxy.session.relay import CONNECT, DATA, ENDING, HEADER, OVER, QUEUE
+from lbproxy.session.phases import CONNECT, DATA, ENDING, HEADER, OVER, QUEUE
 from tests.session.session_fakes import PEER, Conversation, route_with
 
 END = ["left 192.0.2.7"]

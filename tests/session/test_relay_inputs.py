@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lbproxy import errors
 from lbproxy.errors import TryError
-from lbproxy.session.relay import CONNECT, DATA, ENDING, HEADER, OVER, PHASES, QUEUE, Relay
+from lbproxy.session.phases import CONNECT, DATA, ENDING, HEADER, OVER, PHASES, QUEUE
+from lbproxy.session.relay import Relay
 from tests.session.session_fakes import Conversation, FakeSide
 
 Event = Callable[[Conversation, Relay], object]

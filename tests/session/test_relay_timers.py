@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lbproxy.session.relay import CONNECT, DATA, OVER, QUEUE
+from lbproxy.session.phases import CONNECT, DATA, OVER, QUEUE
 from tests.session.session_fakes import Conversation
 
 
