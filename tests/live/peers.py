@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import random
@@ -271,6 +272,12 @@ def was_reset(sock: socket.socket) -> bool:
     except ConnectionResetError:
         return True
     return False
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Bytes that were sent and that the other machine's kernel has not confirmed; see SIOCOUTQ in tcp(7)."""
+    queued: int = struct.unpack("i", fcntl.ioctl(sock.fileno(), 0x5411, b"\0\0\0\0"))[0]
+    return queued
 
 
 # Known bytes.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
 
@@ -173,3 +175,42 @@ def test_a_reload(scene: SimpleNamespace) -> None:
     scene.script = peers.echo
     assert scene.proxy.reload()[0] == 200
     assert peers.ask(scene.port, b"after the reload") == b"after the reload"
+
+
+@pytest.mark.parametrize("reactor", ["", "select"], ids=["default", "select"])
+def test_an_early_answer_and_a_reset_reach_every_client_that_still_uploads(
+    start: Callable[..., Lbproxy], backend: Callable[..., Backend], ports: Ports, reactor: str
+) -> None:
+    """The server answers after the first bytes and closes: behind the answer its kernel resets."""
+
+    def early(conn: socket.socket) -> None:
+        conn.recv(1000)
+        conn.sendall(b"A" * 2000)
+
+    port, server, count = ports.reserve(), backend(early), 20
+    listener = "max_connections_per_client = 1000"
+    text = one_pool(port, server.address, listener=listener, pool="outlier = false")
+    proxy = start(text, twistd=["-r", reactor] if reactor else [])
+    answers: list[int] = []
+
+    def uploads() -> None:
+        for _ in range(count):
+            with connect(port, timeout=5.0) as client:
+                with contextlib.suppress(OSError):
+                    for _ in range(20):
+                        client.sendall(b"u" * 4096)
+                got = 0
+                with contextlib.suppress(OSError):
+                    while data := client.recv(65536):
+                        got += len(data)
+                answers.append(got)
+
+    threads = [threading.Thread(target=uploads) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(4 * peers.PATIENCE)
+    assert Counter(answers) == {2000: 12 * count}
+    proxy.wait_until_idle()
+    assert {one["bytes_out"] for one in proxy.records(12 * count)} == {2000}
+    assert proxy.status()["held_bytes"] == 0

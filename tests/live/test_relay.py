@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import queue
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -270,39 +272,98 @@ def test_a_second_reset_ends_what_was_waiting_after_the_first(scene: _Scene) -> 
 
 @pytest.mark.parametrize("who", ["client", "backend"])
 def test_a_reset_is_noticed_while_its_side_is_paused(scene: _Scene, who: str) -> None:
-    """Nothing is read from a side while the other takes nothing; a reset must be seen all the same."""
+    """Nothing is read from a side while the other takes nothing; a reset with nothing unread is seen all the same."""
+    with _two_ends(scene) as (client, server):
+        source = client if who == "client" else server
+        sent = 0
+        while not scene.proxy.status()["held_bytes"]:
+            source.sendall(b"x" * 30_000)
+            sent += 30_000
+            until(lambda sent=sent: _count(scene, _WAY[who]) == sent, "lbproxy has read it all")  # type: ignore[misc]
+        peers.reset(source)
+        until(lambda: _phases(scene) in ([], ["ending"]), "the reset is noticed", 3.0)
+
+
+@pytest.mark.parametrize("who", ["client", "backend"])
+def test_what_was_acknowledged_before_a_reset_reaches_the_other_side(scene: _Scene, who: str) -> None:
+    """Also what still stood unread in the kernel, because the other side took nothing at that time."""
+    with _two_ends(scene) as (client, server):
+        source, target = (client, server) if who == "client" else (server, client)
+        sent = _fill(source)
+        acknowledged = sent - peers.unacknowledged(source)
+        read = _count(scene, _WAY[who])
+        assert acknowledged > read, "nothing stands unread"
+        peers.reset(source)
+        time.sleep(0.5)
+        count = 0
+        with pytest.raises(ConnectionResetError):
+            while data := target.recv(65536):
+                count += len(data)
+        assert count == acknowledged
+
+
+_WAY = {"client": "bytes_in", "backend": "bytes_out"}
+
+
+@contextmanager
+def _two_ends(scene: _Scene) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A client whose receive buffer is small, and the backend's end of its session."""
+    found: queue.Queue[socket.socket] = queue.Queue()
     go_on = threading.Event()
 
     def play(conn: socket.socket) -> None:
-        if who == "backend":
-            _fill(conn)
-            peers.reset(conn)
-        go_on.wait(peers.PATIENCE)
+        found.put(conn)
+        go_on.wait(2 * peers.PATIENCE)
 
     scene.play(play)
-    client = connect(scene.port, receive_buffer=4096)
     try:
-        if who == "client":
-            _fill(client)
-            peers.reset(client)
-        until(lambda: _phases(scene) in ([], ["ending"]), "the reset is noticed", 3.0)
+        with connect(scene.port, receive_buffer=4096) as client:
+            server = found.get(timeout=peers.PATIENCE)
+            server.settimeout(peers.PATIENCE)
+            until(lambda: _phases(scene) == ["data"], "joined")
+            yield client, server
     finally:
         go_on.set()
-        client.close()
 
 
-def _fill(sock: socket.socket) -> None:
-    """Send until nothing has been taken for a while."""
-    sock.settimeout(0.3)
-    try:
-        while True:
-            sock.sendall(b"x" * 65536)
-    except TimeoutError:
-        return
+def _fill(sock: socket.socket) -> int:
+    """Send until the other side takes no more, more or less; how much that was."""
+    sent, end = 0, time.monotonic() + 1.0
+    sock.setblocking(False)
+    while time.monotonic() < end:
+        try:
+            sent += sock.send(b"x" * 65536)
+        except BlockingIOError:
+            time.sleep(0.01)
+    sock.settimeout(peers.PATIENCE)
+    return sent
 
 
 def _phases(scene: _Scene) -> list[str]:
     return [one["phase"] for one in scene.proxy.ask("GET", "/v1/sessions")[1]]
+
+
+def test_urgent_data_in_a_bulk_upload_neither_stops_it_nor_keeps_the_process_busy(scene: _Scene) -> None:
+    """splice(2) does not step over an urgent byte; it is out of band, and not forwarded."""
+    sink = Sink()
+    scene.play(sink)
+    block = os.urandom(1 << 20)
+    expected, sent = hashlib.sha256(), 0
+    with connect(scene.port) as client:
+        for _ in range(3):
+            for _ in range(12):
+                client.sendall(block)
+                expected.update(block)
+            until(lambda: scene.proxy.status()["pipes_in_use"] == 1, "the stream goes through a pipe")
+            client.send(b"!", socket.MSG_OOB)
+            client.sendall(block[:100_000])
+            expected.update(block[:100_000])
+            sent += 12 * len(block) + 100_000
+            until(lambda sent=sent: sink.count == sent, "everything got through", 5.0)  # type: ignore[misc]
+        assert scene.proxy.cpu_share(1.0) < 0.2, "nothing is left to do"
+        client.shutdown(socket.SHUT_WR)
+        assert sink.ended.wait(peers.PATIENCE)
+    assert (sink.count, sink.digest) == (sent, expected.hexdigest())
 
 
 def test_a_client_that_resets_a_download_frees_the_backend(scene: _Scene) -> None:

@@ -222,6 +222,23 @@ def test_it_says_ready_to_systemd(start: Start, ports: Ports, tmp_path: Path, st
     assert listening.recv(1000) == b"STOPPING=1"
 
 
+def test_a_signal_sent_on_ready_finds_its_handler(start: Start, ports: Ports, stack: ExitStack) -> None:
+    """A SIGHUP before that would end the process: whoever is told READY=1 may send one at once."""
+    listening = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    name = f"lbproxy-{os.getpid()}-{ports.reserve()}"
+    listening.bind("\0" + name)
+    listening.settimeout(peers.PATIENCE)
+    text = one_pool(ports.reserve(), "127.0.0.1:1")
+    for _ in range(5):
+        proxy = start(text, environment={"NOTIFY_SOCKET": f"@{name}"}, ready=False)
+        assert listening.recv(1000) == b"READY=1"
+        proxy.signal(signal.SIGHUP)
+        proxy.wait_for_log("reloaded: 1 listeners")
+        assert proxy.stop() == -signal.SIGINT
+        while listening.recv(1000) != b"STOPPING=1":
+            pass
+
+
 def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(
     start: Start, backend: Serve, ports: Ports, tmp_path: Path, stack: ExitStack
 ) -> None:

@@ -97,6 +97,17 @@ class TestUnix:
         remove_unix_path(sock)
         sock.close()
 
+    def test_everybody_on_this_machine_may_connect_whatever_the_umask(self, tmp_path: Path) -> None:
+        path = tmp_path / "s"
+        before = os.umask(0o077)
+        try:
+            (sock,) = opened(Address("unix", str(path)))
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+        remove_unix_path(sock)
+        sock.close()
+
     def test_an_abstract_name(self) -> None:
         name = "@lbproxy-test-" + secrets.token_hex(6)
         (sock,) = opened(Address("unix", name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
@@ -129,14 +130,17 @@ class TestPorts:
         assert session.source == ("192.0.2.1", 3)
         assert session.peer == client.getsockname()
 
-    def test_out_of_descriptors_it_pauses_and_comes_back(self, doors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENOBUFS, errno.EINVAL, errno.EBADF, errno.EIO])
+    def test_one_that_does_not_accept_pauses_and_comes_back(
+        self, doors: Any, monkeypatch: pytest.MonkeyPatch, error: int
+    ) -> None:
         door = doors()
         asked: list[int] = []
 
         class Broken(socket.socket):
             def accept(self) -> Any:
                 asked.append(1)
-                raise OSError(24, "Too many open files")
+                raise OSError(error, os.strerror(error))
 
         door.listener.accept_on(())
         broken = Broken(fileno=os.dup(door.sock.fileno()))
@@ -151,6 +155,42 @@ class TestPorts:
         assert len(asked) == 2
         door.listener.accept_on(())
         broken.close()
+
+    def test_a_listening_socket_that_somebody_shut_down_does_not_keep_the_process_busy(
+        self, doors: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever shares it may do that: systemd, or another process that has it."""
+        door = doors()
+        clock = Clock()
+        monkeypatch.setattr(door.reactor, "callLater", clock.callLater)
+        door.sock.shutdown(socket.SHUT_RDWR)
+        turn(door.reactor)
+        assert door.listener.paused_total == 1
+        assert door.reactor.epoll.poll(0) == []
+        for _ in range(4):
+            clock.advance(0.25)
+            turn(door.reactor)
+        assert door.listener.paused_total == 5, "once for each time it tries again"
+
+    @pytest.mark.parametrize("error", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM])
+    def test_a_client_that_is_gone_already_does_not_make_the_next_one_wait(self, doors: Any, error: int) -> None:
+        door = doors()
+        left = [1, 1, 1]
+
+        class Storm(socket.socket):
+            def accept(self) -> Any:
+                if left:
+                    left.pop()
+                    raise OSError(error, os.strerror(error))
+                return super().accept()
+
+        door.listener.accept_on(())
+        storm = Storm(fileno=os.dup(door.sock.fileno()))
+        door.listener.accept_on([storm])
+        door.comes()
+        assert (door.listener.sessions, door.listener.paused_total) == (1, 0)
+        door.listener.accept_on(())
+        storm.close()
 
     def test_a_stopped_port_accepts_nobody_and_leaves_the_socket_open(self, doors: Any) -> None:
         door = doors()

@@ -16,10 +16,10 @@ from tests.net.net_rig import hand_reactor, reset, take_all, tcp_pair, turn
 
 
 class Shared:
-    """What transports share; `asked` are the masks that were told to the poller."""
+    """What transports share."""
 
-    def __init__(self, reactor: ProxyReactor) -> None:
-        self.poller: Poller = EpollPoller(reactor)
+    def __init__(self, reactor: ProxyReactor, *, stock: bool = False) -> None:
+        self.poller: Poller = StockPoller(reactor) if stock else EpollPoller(reactor)
         self.budget = Budget(1 << 20)
 
 
@@ -190,8 +190,7 @@ def test_a_failed_write_on_a_full_transport_does_not_register_it_again(
     ends: Ends, reactor: ProxyReactor, stock: bool
 ) -> None:
     transport, theirs = ends
-    if stock:
-        transport.shared.poller = StockPoller(reactor)
+    transport.shared = Shared(reactor, stock=stock)
     transport.write(DATA)
     reset(theirs)
     transport.doWrite()

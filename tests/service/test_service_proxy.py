@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import socket
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lbproxy.addresses import Address
 from lbproxy.config import Loaded, Problem
 from lbproxy.errors import StartError
-from lbproxy.model import CheckSettings, LogSettings, RecordSettings, StopSettings, TimeoutSettings
+from lbproxy.model import CheckSettings, ControlSettings, LogSettings, RecordSettings, StopSettings, TimeoutSettings
 from lbproxy.net.binding import BindError
+from lbproxy.service.listeners import Listeners
+from lbproxy.service.proxy import ProxyService
 from tests.net.net_rig import take_all, tcp_listener, turn
 from tests.service.service_rig import at, configured, free_port, pool, running
 
@@ -103,6 +110,35 @@ class TestListeners:
             made.service.apply(wanted)
             assert not path.exists()
 
+    def test_a_path_that_cannot_be_taken_away_keeps_no_socket_open(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After privileges were dropped its directory may be somebody else's."""
+        told: list[Any] = []
+        observer: Any = told.append
+        monkeypatch.setattr(Listeners, "log", Logger("lbproxy.x", observer=observer))
+        port, other, first, second = free_port(), free_port(), tmp_path / "s", tmp_path / "t"
+        without = configured({"a": [other]}, (pool("web", 9101),))
+        binds = (Address("unix", str(first)), at(port), Address("unix", str(second)), at(other))
+        with running(replace(without, listeners=(replace(without.listeners[0], binds=binds),))) as made:
+            with monkeypatch.context() as patch:
+
+                def fail(path: object, **more: object) -> None:
+                    raise PermissionError(1, "Operation not permitted")
+
+                patch.setattr(os, "unlink", fail)
+                made.service.apply(without)
+            assert refused(port)
+            assert not refused(other)
+            for path in (first, second):
+                with socket.socket(socket.AF_UNIX) as probe, pytest.raises(ConnectionRefusedError):
+                    probe.connect(str(path))
+            assert made.service.listeners.bound("a") == [f"127.0.0.1:{other}"]
+        assert [(event["log_level"].name, event["problem"]) for event in told] == [
+            ("warn", "Operation not permitted"),
+            ("warn", "Operation not permitted"),
+        ]
+
     def test_a_start_that_cannot_bind_says_so(self) -> None:
         with tcp_listener() as taken, pytest.raises(BindError):
             wanted = configured({"a": [taken.getsockname()[1]]}, (pool("web", 9101),))
@@ -145,6 +181,22 @@ class TestPools:
                 turn(made.reactor)
                 assert backend.checks_ok_total == before
 
+    def test_no_socket_to_ask_with_says_nothing_about_a_backend(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[int] = []
+
+        def fail(*words: object) -> None:
+            asked.append(1)
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr("lbproxy.net.checking.open_connection", fail)
+        checked = pool("web", 9101, check=CheckSettings(interval=0.01, timeout=1.0, fall=2))
+        with running(configured({}, (checked,))) as made:
+            backend = made.service.balancer.pools["web"].backends["b0"]
+            before = backend.state
+            turn(made.reactor, lambda: len(asked) > 6)
+            assert backend.state == before
+            assert (backend.checks_ok_total, backend.checks_failed_total) == (0, 0)
+
     def test_a_backend_under_maintenance_is_not_checked(self) -> None:
         with tcp_listener() as end:
             checked = pool("web", end.getsockname()[1], check=CheckSettings(interval=0.01, timeout=1.0))
@@ -186,6 +238,45 @@ class TestReload:
             assert made.seen == [wanted.log]
             made.service.reopen()
             assert made.seen[-1] is None
+
+    def test_a_log_that_cannot_be_opened_again_is_told_and_records_are_reopened_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told: list[Any] = []
+        observer: Any = told.append
+        monkeypatch.setattr(ProxyService, "log", Logger("lbproxy.x", observer=observer))
+        records = tmp_path / "r"
+        wanted = configured({}, (pool("web", 9101),), records=RecordSettings("file", str(records)))
+        with running(wanted) as made:
+            records.rename(tmp_path / "old")
+
+            def fail(settings: object) -> None:
+                raise PermissionError(13, "Permission denied", "/var/log/lbproxy.log")
+
+            monkeypatch.setattr(made.service, "_observe", fail)
+            told.clear()
+            made.service.reopen()
+            assert records.exists()
+            assert [event["log_level"].name for event in told] == ["error"]
+            assert "/var/log/lbproxy.log" in told[0]["problem"]
+            assert made.service.running
+
+    def test_a_control_socket_that_could_not_be_had_is_tried_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "later" / "control"
+        wanted = configured({}, (pool("web", 9101),), control=ControlSettings(str(path)))
+        with warnings.catch_warnings():
+            # The ports that Twisted could not bind leave their sockets to the collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            with running(wanted, lambda: Loaded(wanted, ())) as made:
+                assert made.service.reload() == ()
+                assert not path.exists(), "as little as before"
+                path.parent.mkdir()
+                assert made.service.reload() == ()
+                assert made.ask(path, "GET", "/healthz")[0] == 200
+                number = path.stat().st_ino
+                made.service.reload()
+                assert path.stat().st_ino == number, "one that stands is left alone"
+            gc.collect()
 
 
 class TestTheEnd:

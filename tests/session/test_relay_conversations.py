@@ -253,6 +253,51 @@ class TestAnotherBackend:
         talk.pool.give_back(other, talk.now)
         assert not [one for one in talk.did() if one.startswith("dial")], "a try began 6.9 s after the first one"
 
+    def test_a_reset_before_any_byte_is_a_try_within_the_window_only(self) -> None:
+        talk = Conversation(timeouts={"try_window": 3.0, "tunnel_idle": 60.0})
+        early, late = talk.joined(), talk.joined()
+        talk.passes(2.9)
+        talk.loses(early, talk.side(early))
+        assert talk.did() == ["client.part", "dial b"]
+        talk.passes(0.2)
+        talk.loses(late, talk.side(late))
+        assert talk.did() == ["client.abort", *END, "record backend_cut"], "not a FIN: nobody said that it was all"
+        assert late.phase == OVER
+        early.kill(errors.KILLED_BY_OPERATOR)
+        talk.check_clean()
+
+    def test_a_reset_before_any_byte_is_backend_cut_when_no_try_is_left(self) -> None:
+        talk = Conversation(tries=2)
+        session = talk.accept()
+        talk.refuses(session)
+        session.connected()
+        talk.did()
+        talk.loses(session, talk.side(session))
+        assert talk.did() == ["client.abort", *END, "record backend_cut"]
+        talk.check_clean()
+
+    def test_a_reset_before_any_byte_is_backend_cut_when_one_try_is_all(self) -> None:
+        talk = Conversation(tries=1)
+        session = talk.joined()
+        talk.loses(session, talk.side(session))
+        assert talk.did() == ["client.abort", *END, "record backend_cut"]
+        talk.check_clean()
+
+    def test_a_try_that_was_reset_took_as_long_as_its_connect(self) -> None:
+        talk = Conversation(timeouts={"try_window": 10.0})
+        session = talk.accept()
+        talk.passes(0.3)
+        session.connected()
+        talk.passes(2.0)
+        talk.loses(session, talk.side(session))
+        session.connected()
+        session.kill(errors.KILLED_BY_OPERATOR)
+        assert [(one.backend, one.error, round(one.ms)) for one in talk.records[0].tries] == [
+            ("a", "reset", 300),
+            ("b", None, 0),
+        ]
+        talk.check_clean()
+
     def test_the_budget_stops_retries(self) -> None:
         talk = Conversation("a b c d", tries=4)
         sessions = [talk.accept() for _ in range(4)]
