@@ -100,6 +100,7 @@ class RelaySide(Transport):
         except BlockingIOError:
             sent = 0
         except OSError as problem:
+            peer.dropped += count
             peer.write_failed(problem)
             return
         if sent != count:
