@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from lbproxy import __version__
+from lbproxy import DEFAULT_CONFIG, __version__
 from lbproxy.service.client import ControlError, ask
 from lbproxy.service.status import status_text
 
-DEFAULT_CONFIG = "/etc/lbproxy/lbproxy.toml"
 _FAILED = 1
 
 

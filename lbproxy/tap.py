@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 from twisted.python import usage
 
-from lbproxy import __version__
-
-DEFAULT_CONFIG = "/etc/lbproxy/lbproxy.toml"
+from lbproxy import DEFAULT_CONFIG, __version__
 
 
 class Options(usage.Options):

@@ -156,12 +156,11 @@ class Listener:
 class Port:
     """One listening socket of a listener."""
 
-    __slots__ = ("_family", "_listener", "_local", "fd", "mask", "sock")
+    __slots__ = ("_listener", "_local", "fd", "mask", "sock")
 
     def __init__(self, listener: Listener, sock: socket.socket) -> None:
         self._listener = listener
         self.sock: socket.socket | None = sock
-        self._family = sock.family
         self.fd = sock.fileno()
         self.mask = 0
         self._local: Endpoint | None = _local_endpoint(sock)

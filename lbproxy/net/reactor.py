@@ -70,7 +70,7 @@ class ProxyReactor(EPollReactor):
                 self.epoll.unregister(descriptor.fd)
             descriptor.mask = 0
         self.descriptors.clear()
-        return ours + super().removeAll()  # type: ignore[no-any-return]  # see the class
+        return ours + super().removeAll()  # type: ignore[no-any-return]  # Twisted's reactors carry no annotations
 
     def _stock(self, fd: int, event: int) -> None:
         selectable = self._selectables.get(fd)

@@ -72,6 +72,7 @@ def fill(size: int, preferences: Sequence[tuple[int, int]], weights: Sequence[in
     waiting = []
     for offset, skip in preferences:
         inverse = pow(skip, -1, size)
+        # The defaults bind this round's values; mypy cannot type a lambda that has them.
         waiting.append(iter(sorted(free, key=lambda slot, o=offset, i=inverse: (slot - o) * i % size)))  # type: ignore[misc]
     for _ in range(len(free)):
         who = next(turns)
