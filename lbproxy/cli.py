@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from lbproxy import DEFAULT_CONFIG, __version__
+from lbproxy import __version__
+from lbproxy.service import DEFAULT_CONFIG
 from lbproxy.service.client import ControlError, ask
 from lbproxy.service.status import status_text
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 from twisted.python import usage
 
-from lbproxy import DEFAULT_CONFIG, __version__
+from lbproxy import __version__
+from lbproxy.service import DEFAULT_CONFIG
 
 
 class Options(usage.Options):
