@@ -19,6 +19,10 @@ from lbproxy.preamble.header import (
     MAPPED_PREFIX,
     MAX_ALPN,
     MAX_UNIQUE_ID,
+    TLS_ASCII,
+    TLS_CERTIFICATE,
+    TLS_COMMON_NAME,
+    TLS_START,
     TLV_ALPN,
     TLV_AUTHORITY,
     TLV_CRC32C,
@@ -49,16 +53,6 @@ _UNSPEC = 0x00
 ADDRESS_BYTES = {_UNSPEC: 0} | {number: layout.size for number, (_, layout) in _FAMILIES.items()}
 
 _SINGLE = frozenset((TLV_ALPN, TLV_AUTHORITY, TLV_CRC32C, TLV_UNIQUE_ID, TLV_TLS, TLV_NAMESPACE))
-_TLS_START = Struct("!BI")
-_TLS_ASCII = {
-    0x21: "version",
-    0x23: "cipher",
-    0x24: "signature_algorithm",
-    0x25: "key_algorithm",
-    0x26: "group",
-    0x27: "signature_scheme",
-}
-_TLS_COMMON_NAME, _TLS_CERTIFICATE = 0x22, 0x28
 
 
 def read_block(block: bytes) -> ProxyHeader:
@@ -161,20 +155,20 @@ def _authority(value: bytes | None) -> str | None:
 
 
 def _tls(value: bytes) -> ProxyTls:
-    if len(value) < _TLS_START.size:
-        raise PreambleError("P4", f"the TLS part has {len(value)} bytes, its start alone has {_TLS_START.size}")
-    flags, verify_result = _TLS_START.unpack_from(value)
+    if len(value) < TLS_START.size:
+        raise PreambleError("P4", f"the TLS part has {len(value)} bytes, its start alone has {TLS_START.size}")
+    flags, verify_result = TLS_START.unpack_from(value)
     found: dict[int, bytes] = {}
-    for kind, _, part in _split(value, _TLS_START.size):
+    for kind, _, part in _split(value, TLS_START.size):
         if kind in found:
             raise PreambleError("P4", f"TLV 0x{kind:02x} comes twice in the TLS part")
         found[kind] = part
-    texts = {name: _text(found.get(kind), f"TLS {name}", "ascii") for kind, name in _TLS_ASCII.items()}
+    texts = {name: _text(found.get(kind), f"TLS {name}", "ascii") for kind, name in TLS_ASCII.items()}
     return ProxyTls(
         flags,
         verify_result,
-        common_name=_text(found.get(_TLS_COMMON_NAME), "TLS common name", "utf-8"),
-        certificate=found.get(_TLS_CERTIFICATE),
+        common_name=_text(found.get(TLS_COMMON_NAME), "TLS common name", "utf-8"),
+        certificate=found.get(TLS_CERTIFICATE),
         **texts,
     )
 

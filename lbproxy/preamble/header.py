@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from struct import Struct
 from typing import Literal
 
 Endpoint = tuple[str, int]
@@ -28,6 +29,23 @@ TLV_ALPN, TLV_AUTHORITY, TLV_CRC32C, TLV_UNIQUE_ID = 0x01, 0x02, 0x03, 0x05
 TLV_TLS, TLV_NAMESPACE = 0x20, 0x30
 TLV_CUSTOM = range(0xE0, 0xF0)
 
+# Inside TLV 0x20 (proxy-protocol.txt, 2.2.6): a flag byte and the verify result, then these. The ASCII ones stand
+# under the names of their fields in ProxyTls.
+TLS_START = Struct("!BI")
+TLS_COMMON_NAME, TLS_CERTIFICATE = 0x22, 0x28
+TLS_ASCII = {
+    0x21: "version",
+    0x23: "cipher",
+    0x24: "signature_algorithm",
+    0x25: "key_algorithm",
+    0x26: "group",
+    0x27: "signature_scheme",
+}
+
+# The length field allows 64 KiB; HAProxy takes what fits its buffer, by default 16 KiB. Ours (threats.md, P4) leaves
+# room for a client certificate, which is the one long thing that a header may carry.
+MAX_VERSION_2 = 4096
+
 MAPPED_PREFIX = bytes(10) + b"\xff\xff"
 
 _LABEL = rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -35,8 +53,9 @@ _HOST_NAME = re.compile(_LABEL + rb"(?:\." + _LABEL + rb")*\.?")
 
 
 class PreambleError(Exception):
-    """The bytes are no valid PROXY header: close, without an answer.
+    """The bytes in front are not what must stand there, a valid PROXY header: close, without an answer.
 
+    For the ClientHello there is the subclass NotHello, with rows of its own.
     `rule` is the row of threats.md (P2 not a header, P3 a bad version 1, P4 a bad version 2); `message` is a
     sentence for the log. It quotes the sender's bytes escaped or not at all.
     """

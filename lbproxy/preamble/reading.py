@@ -12,6 +12,7 @@ from lbproxy.addresses import parse_ip
 from lbproxy.preamble.block import ADDRESS_BYTES, read_block
 from lbproxy.preamble.header import (
     FIXED_PART,
+    MAX_VERSION_2,
     SIGNATURE,
     VERSION_2_LOCAL,
     VERSION_2_PROXY,
@@ -21,9 +22,6 @@ from lbproxy.preamble.header import (
 
 # proxy-protocol.txt, 2.1: the longest line, "PROXY UNKNOWN" with two full IPv6 addresses, CRLF included.
 MAX_VERSION_1 = 107
-# The length field allows 64 KiB; HAProxy takes what fits its buffer, by default 16 KiB. Ours (threats.md, P4) leaves
-# room for a client certificate, which is the one long thing that a header may carry.
-MAX_VERSION_2 = 4096
 
 _VERSION_1 = b"PROXY "
 _CR, _LF = b"\r", b"\n"

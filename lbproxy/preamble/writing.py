@@ -17,14 +17,21 @@ from lbproxy.preamble.header import (
     MAPPED_PREFIX,
     MAX_ALPN,
     MAX_UNIQUE_ID,
+    MAX_VERSION_2,
     SIGNATURE,
+    TLS_ASCII,
+    TLS_CERTIFICATE,
+    TLS_COMMON_NAME,
+    TLS_START,
     TLV_ALPN,
     TLV_AUTHORITY,
     TLV_CRC32C,
+    TLV_TLS,
     TLV_UNIQUE_ID,
     VERSION_2_LOCAL,
     VERSION_2_PROXY,
     Endpoint,
+    ProxyTls,
     host_name,
 )
 
@@ -36,6 +43,8 @@ _TLV = Struct("!BH")
 _CRC = Struct("!BHI")
 _TCP4, _TCP6, _UNSPEC = 0x11, 0x21, 0x00
 _IP4_BYTES, _IP6_BYTES = 12, 36
+# Names of ciphers and people are shorter; seven of these, with all else, stay far below MAX_VERSION_2.
+_MAX_TLS_TEXT = 255
 
 
 class _Host(NamedTuple):
@@ -67,18 +76,25 @@ def encode_v2(
     unique_id: bytes | None = None,
     alpn: bytes | None = None,
     crc32c: bool = False,
+    tls: ProxyTls | None = None,
 ) -> bytes:
     """A version 2 header for a client at `source` who connected to `destination`, each (IP text, port).
 
     The family is UNSPEC when one of them is None or no IP address (a client on a UNIX socket), and always with
     `local`, the command of connections that we make for ourselves. When the families differ, the IPv4 address is
     written as a mapped IPv6 address. TLVs follow in the order of their numbers, the checksum last.
+    `tls` describes the client's TLS connection. Its texts come from the client's certificate and from libraries: one
+    that is not printable, or over 255 bytes, is left out, and so is a certificate for which the header has no room
+    (MAX_VERSION_2 in all). The rest still says whether it was verified.
     Raises ValueError for a port outside 0 to 65535, an authority that is no host name, a unique id over 128
-    bytes, or an ALPN that has not 1 to 255 bytes.
+    bytes, an ALPN that has not 1 to 255 bytes, or TLS flags and a verify result outside one and four bytes.
     """
     tlvs = b""
     if alpn is not None or authority is not None or unique_id is not None:
         tlvs = _tlvs(alpn, authority, unique_id)
+    if tls is not None:
+        # Counted with the longest addresses and a checksum: what a backend is told depends on nothing else.
+        tlvs += _tls(tls, MAX_VERSION_2 - _IP6.size - len(tlvs) - _CRC.size)
     length = len(tlvs) + (_CRC.size if crc32c else 0)
     command = VERSION_2_LOCAL if local else VERSION_2_PROXY
     client = server = None
@@ -143,6 +159,28 @@ def _tlvs(alpn: bytes | None, authority: str | None, unique_id: bytes | None) ->
             raise ValueError(f"the unique id has {len(unique_id)} bytes, allowed are {MAX_UNIQUE_ID}")
         parts += _TLV.pack(TLV_UNIQUE_ID, len(unique_id)) + unique_id
     return parts
+
+
+def _tls(tls: ProxyTls, room: int) -> bytes:
+    """TLV 0x20 with its own TLVs in the order of their numbers, in at most `room` bytes."""
+    if not 0 <= tls.flags <= 0xFF or not 0 <= tls.verify_result <= 0xFFFFFFFF:
+        raise ValueError(
+            f"the TLS flags {tls.flags} and verify result {tls.verify_result} do not fit one and four bytes"
+        )
+    values: dict[int, str | None] = {kind: getattr(tls, name) for kind, name in TLS_ASCII.items()}
+    values[TLS_COMMON_NAME] = tls.common_name
+    parts = TLS_START.pack(tls.flags, tls.verify_result)
+    for kind, text in sorted(values.items()):
+        # Nothing printable fails to encode: lone surrogates are not printable.
+        if text is None or not text.isprintable() or (kind != TLS_COMMON_NAME and not text.isascii()):
+            continue
+        value = text.encode()
+        if len(value) <= _MAX_TLS_TEXT:
+            parts += _TLV.pack(kind, len(value)) + value
+    certificate = tls.certificate
+    if certificate is not None and 2 * _TLV.size + len(parts) + len(certificate) <= room:
+        parts += _TLV.pack(TLS_CERTIFICATE, len(certificate)) + certificate
+    return _TLV.pack(TLV_TLS, len(parts)) + parts
 
 
 _LOCAL = encode_v2(None, None, local=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbproxy.preamble import HeaderReader, ProxyHeader, crc32c, encode_v1, encode_v2, local_header
+from lbproxy.preamble import HeaderReader, ProxyHeader, ProxyTls, crc32c, encode_v1, encode_v2, local_header
 
 SIGNATURE = "0d0a0d0a000d0a515549540a"
 CLIENT, SERVER = ("192.0.2.1", 51234), ("198.51.100.2", 443)
@@ -94,6 +97,130 @@ def test_values_longer_than_the_protocol_allows_are_refused() -> None:
     for alpn in (b"", bytes(256)):
         with pytest.raises(ValueError, match="ALPN has"):
             encode_v2(CLIENT, SERVER, alpn=alpn)
+
+
+EVERY_PART = ProxyTls(
+    flags=3,
+    verify_result=0,
+    version="TLSv1.3",
+    common_name="Zoë",
+    cipher="TLS_AES_128_GCM_SHA256",
+    signature_algorithm="SHA256",
+    key_algorithm="RSA2048",
+    group="x25519",
+    signature_scheme="rsa_pss_rsae_sha256",
+    certificate=b"\x30\x00",
+)
+
+
+def with_text(field: str, text: str | None) -> ProxyTls:
+    changed: dict[str, Any] = {field: text}
+    return replace(EVERY_PART, **changed)
+
+
+def read_back(tls: ProxyTls, **others: Any) -> ProxyTls | None:
+    header = HeaderReader().feed(encode_v2(CLIENT, SERVER, tls=tls, **others))
+    assert header is not None
+    return header.tls
+
+
+def test_the_tls_part_is_written_by_number_in_front_of_the_checksum() -> None:
+    assert encode_v2(CLIENT, SERVER, tls=ProxyTls(1, 18)).hex() == (
+        SIGNATURE + "21110014c0000201c6336402c82201bb" + "200005" + "0100000012"
+    )
+    written = encode_v2(CLIENT, SERVER, unique_id=b"id", tls=EVERY_PART, crc32c=True)
+    parts = (
+        bytes.fromhex("0300000000")
+        + b"\x21\0\x07TLSv1.3"
+        + b"\x22\0\x04Zo\xc3\xab"
+        + b"\x23\0\x16TLS_AES_128_GCM_SHA256"
+        + b"\x24\0\x06SHA256"
+        + b"\x25\0\x07RSA2048"
+        + b"\x26\0\x06x25519"
+        + b"\x27\0\x13rsa_pss_rsae_sha256"
+        + b"\x28\0\x02\x30\0"
+    )
+    assert written[28:-7] == b"\x05\0\x02id" + b"\x20" + len(parts).to_bytes(2) + parts
+    assert written[-7:-4].hex() == "030004"
+    assert int.from_bytes(written[14:16]) == len(written) - 16
+
+
+TEXTS = ("version", "common_name", "cipher", "signature_algorithm", "key_algorithm", "group", "signature_scheme")
+
+
+@pytest.mark.parametrize("field", TEXTS)
+@pytest.mark.parametrize(
+    "text", ["a\nb", "a\0", "\x7f", "a\u202eb", "a\u2028b", "\ud800", "x" * 256, "é" * 128], ids=ascii
+)
+def test_a_text_that_is_not_printable_or_too_long_is_left_out(field: str, text: str) -> None:
+    assert read_back(with_text(field, text)) == with_text(field, None)
+
+
+@pytest.mark.parametrize("field", TEXTS)
+def test_only_the_common_name_has_letters_beyond_ascii(field: str) -> None:
+    seen = read_back(with_text(field, "Zoë"))
+    assert seen is not None
+    assert getattr(seen, field) == ("Zoë" if field == "common_name" else None)
+
+
+def test_a_certificate_is_written_while_every_header_has_room_for_it() -> None:
+    everything: dict[str, Any] = {"authority": "a" * 63, "unique_id": bytes(128), "alpn": b"x" * 255, "crc32c": True}
+    bare = len(encode_v2(CLIENT6, SERVER6, tls=replace(EVERY_PART, certificate=b""), **everything))
+    for size, kept in ((4096 - bare, True), (4097 - bare, False), (20_000, False), (70_000, False)):
+        tls = replace(EVERY_PART, certificate=bytes(size))
+        for source, destination in ((CLIENT, SERVER), (CLIENT6, SERVER6), (None, None)):
+            written = encode_v2(source, destination, tls=tls, **everything)
+            header = HeaderReader().feed(written)
+            assert header is not None
+            assert header.tls == (tls if kept else replace(EVERY_PART, certificate=None))
+            assert len(written) <= 4096
+
+
+def test_the_longest_texts_leave_the_header_readable() -> None:
+    texts: dict[str, Any] = dict.fromkeys(TEXTS, "x" * 255)
+    longest = ProxyTls(255, 0xFFFFFFFF, **texts)
+    name = ".".join(["a" * 63] * 3 + ["a" * 61])
+    assert read_back(longest, authority=name, unique_id=bytes(128), alpn=bytes(255), crc32c=True) == longest
+
+
+@pytest.mark.parametrize(("flags", "verify_result"), [(-1, 0), (256, 0), (1, -1), (1, 1 << 32)])
+def test_tls_numbers_that_do_not_fit_are_refused(flags: int, verify_result: int) -> None:
+    with pytest.raises(ValueError, match="do not fit one and four bytes"):
+        encode_v2(CLIENT, SERVER, tls=ProxyTls(flags, verify_result))
+
+
+ascii_text = st.none() | st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=255)
+printable = st.text(max_size=60).filter(str.isprintable)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.builds(
+        ProxyTls,
+        st.integers(0, 255),
+        st.integers(0, 0xFFFFFFFF),
+        ascii_text,
+        st.none() | printable,
+        ascii_text,
+        ascii_text,
+        ascii_text,
+        ascii_text,
+        ascii_text,
+        st.none() | st.binary(max_size=1500),
+    ),
+    st.booleans(),
+)
+def test_what_is_told_of_the_tls_is_what_is_read(tls: ProxyTls, crc: bool) -> None:
+    assert read_back(tls, crc32c=crc, unique_id=b"id") == tls
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.text(max_size=300), min_size=7, max_size=7), st.binary(max_size=5000))
+def test_whatever_a_certificate_says_our_own_reader_takes_the_header(texts: list[str], certificate: bytes) -> None:
+    said: dict[str, Any] = dict(zip(TEXTS, texts, strict=True))
+    seen = read_back(ProxyTls(7, 1, certificate=certificate, **said), crc32c=True)
+    assert seen is not None
+    assert all(getattr(seen, field) in (text, None) for field, text in said.items())
 
 
 def bit_by_bit(data: bytes) -> int:

@@ -18,7 +18,7 @@ from proxyprotocol.tlv import ProxyProtocolSSLTLV, ProxyProtocolTLV
 from proxyprotocol.v1 import ProxyProtocolV1
 from proxyprotocol.v2 import ProxyProtocolV2
 
-from lbproxy.preamble import HeaderReader, PreambleError, ProxyHeader, encode_v1, encode_v2, local_header
+from lbproxy.preamble import HeaderReader, PreambleError, ProxyHeader, ProxyTls, encode_v1, encode_v2, local_header
 
 Endpoint = tuple[str, int]
 Seen = tuple[Endpoint, Endpoint] | Literal["socket", "refused", "waits"]
@@ -117,6 +117,19 @@ def test_both_see_the_same_tlvs() -> None:
     seen = header.tls
     assert (seen.version, seen.common_name, seen.cipher) == ("TLSv1.3", "Zoë", "X")
     assert (seen.signature_algorithm, seen.key_algorithm, seen.verified) == ("S", "K", True)
+
+
+@pytest.mark.parametrize("crc", [False, True])
+def test_it_reads_what_we_tell_of_the_tls(crc: bool) -> None:
+    tls = ProxyTls(3, 0, "TLSv1.3", "Zoë", "X", "S", "K", "x25519", "rsa_pss", b"\x30\0")
+    written = encode_v2(
+        ("192.0.2.1", 1), ("::1", 2), alpn=b"h2", authority="a.example", unique_id=b"id", tls=tls, crc32c=crc
+    )
+    tlv = ProxyProtocolDetect().unpack(written).tlv
+    assert (tlv.alpn, tlv.authority, tlv.unique_id) == (b"h2", "a.example", b"id")
+    seen = tlv.ssl
+    assert (seen.has_ssl, seen.has_cert_conn, seen.has_cert_sess, seen.verified) == (True, True, False, True)
+    assert (seen.version, seen.cn, seen.cipher, seen.sig_alg, seen.key_alg) == ("TLSv1.3", "Zoë", "X", "S", "K")
 
 
 @pytest.mark.parametrize("version", [1, 2])
