@@ -52,17 +52,24 @@ CLIENT_IDLE = _outcome("idle_timeout", "cD", "-", Blame.CLIENT)
 BACKEND_IDLE = _outcome("idle_timeout", "sD", "SI", Blame.BACKEND)
 WRITE_STALL_CLIENT = _outcome("write_stall", "cD", "-", Blame.CLIENT)
 WRITE_STALL_BACKEND = _outcome("write_stall", "sD", "-", Blame.BACKEND)
+CLIENT_TRUNCATED = _outcome("truncated", "CD", "DC", Blame.CLIENT)
+BACKEND_TRUNCATED = _outcome("truncated", "SD", "UC", Blame.BACKEND)
 BACKEND_CUT = _outcome("backend_cut", "SD", "UC", Blame.BACKEND)
 DENIED = _outcome("denied", "PC", "-", Blame.CLIENT)
 LIMITED = _outcome("limited", "PC", "RL", Blame.CLIENT)
 PROXY_HEADER_BAD = _outcome("proxy_header", "PR", "DPE", Blame.CLIENT)
 PROXY_HEADER_TIMEOUT = _outcome("proxy_header_timeout", "cR", "DPE", Blame.CLIENT)
+CLIENT_HELLO_BAD = _outcome("client_hello", "PR", "DPE", Blame.CLIENT)
+CLIENT_HELLO_TIMEOUT = _outcome("client_hello_timeout", "cR", "DPE", Blame.CLIENT)
+TLS_HANDSHAKE = _outcome("tls_handshake", "PR", "DPE", Blame.CLIENT)
+TLS_HANDSHAKE_TIMEOUT = _outcome("tls_handshake_timeout", "cR", "DPE", Blame.CLIENT)
 CLIENT_GONE_IN_HEADER = _outcome("client_gone", "CR", "DC", Blame.CLIENT)
 NO_ROUTE = _outcome("no_route", "LR", "NR", Blame.CLIENT)
 NO_BACKEND = _outcome("no_backend", "SC", "UH", Blame.BACKEND)
 DNS = _outcome("dns", "SC", "DF", Blame.BACKEND)
 REFUSED = _outcome("refused", "SC", "UF", Blame.BACKEND)
 CONNECT_TIMEOUT = _outcome("connect_timeout", "sC", "UF", Blame.BACKEND)
+BACKEND_TLS = _outcome("backend_tls", "SC", "UF", Blame.BACKEND)
 QUEUE_FULL = _outcome("queue_full", "sQ", "UO", Blame.PROXY)
 QUEUE_TIMEOUT = _outcome("queue_timeout", "sQ", "UO", Blame.PROXY)
 SHED = _outcome("shed", "sQ", "UO", Blame.PROXY)
@@ -79,6 +86,8 @@ class TryError(Enum):
     TIMEOUT = "timeout"
     RESET = "reset"
     DNS = "dns"
+    TLS = "tls"
+    TLS_TIMEOUT = "tls_timeout"
     LOCAL = "local_resource"
 
     @property
@@ -98,5 +107,7 @@ _LAST_TRY = {
     TryError.RESET: REFUSED,
     TryError.TIMEOUT: CONNECT_TIMEOUT,
     TryError.DNS: DNS,
+    TryError.TLS: BACKEND_TLS,
+    TryError.TLS_TIMEOUT: CONNECT_TIMEOUT,
     TryError.LOCAL: LOCAL_RESOURCE,
 }

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from lbproxy.addresses import Address, NetworkSet
+from lbproxy.model_tls import BackendTlsSettings, TlsSettings
 
 AdminState = Literal["ready", "drain", "maint"]
 PolicyName = Literal[
     "least-connections", "round-robin", "random", "p2c", "peak-ewma", "ketama", "maglev", "rendezvous", "first"
 ]
 LogLevel = Literal["debug", "info", "warn", "error"]
-Tlv = Literal["authority", "unique_id", "crc32c"]
+Tlv = Literal["authority", "alpn", "unique_id", "crc32c", "tls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Timeouts:
     """The clocks of a session, with their defaults."""
 
     proxy_header: float = 5.0
+    client_hello: float = 5.0
+    tls_handshake: float = 10.0
     connect: float = 5.0
     try_window: float = 10.0
     queue: float = 5.0
@@ -38,6 +41,8 @@ class TimeoutSettings:
     """The clocks that one level of the configuration sets; None means "as the level above says"."""
 
     proxy_header: float | None = None
+    client_hello: float | None = None
+    tls_handshake: float | None = None
     connect: float | None = None
     try_window: float | None = None
     queue: float | None = None
@@ -54,7 +59,8 @@ class TimeoutSettings:
 class CheckSettings:
     """How a backend's health is tested: a TCP connect, then optionally bytes to send and to expect.
 
-    `enabled` False leaves health to live traffic alone. `port` replaces the backend's own port.
+    `enabled` False leaves health to live traffic alone. `port` replaces the backend's own port. `tls` False leaves out
+    the handshake where the pool speaks TLS.
     """
 
     enabled: bool = True
@@ -65,6 +71,7 @@ class CheckSettings:
     send: bytes = b""
     expect: bytes = b""
     port: int | None = None
+    tls: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,7 @@ class PoolSettings:
     outlier: OutlierSettings = OutlierSettings()
     slow_start: SlowStartSettings = SlowStartSettings()
     send_proxy: SendProxySettings | None = None
+    tls: BackendTlsSettings | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
 
@@ -154,6 +162,7 @@ class ListenerSettings:
     allow: NetworkSet | None = None
     deny: NetworkSet | None = None
     backlog: int = 4096
+    tls: TlsSettings | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
 
@@ -162,7 +171,8 @@ class ListenerSettings:
 class RouteSettings:
     """Which pool serves what: on `listeners` (all when empty), from `clients` (anybody when None).
 
-    `authority` matches the server name that a PROXY header carries, exactly or as `*.name`; empty matches all.
+    `server_names` match the name that the client asked for (in its ClientHello, or as a PROXY header tells), exactly
+    or as `*.name`; `alpn` the protocols that it offers, or that were agreed on. Empty ones match all.
     `priority` 0 to 9 orders the pool's queue, 0 first.
     """
 
@@ -170,7 +180,8 @@ class RouteSettings:
     name: str = ""
     listeners: tuple[str, ...] = ()
     clients: NetworkSet | None = None
-    authority: tuple[str, ...] = ()
+    server_names: tuple[str, ...] = ()
+    alpn: tuple[str, ...] = ()
     priority: int = 5
     timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
@@ -199,10 +210,14 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
-    """Bounds of the whole process. `max_connections` None means (open-file limit - 100) / 2."""
+    """Bounds of the whole process. `max_connections` None means (open-file limit - 100) / 2.
+
+    `handshakes` is how many clients may be within their TLS handshake at once; further ones wait.
+    """
 
     max_connections: int | None = None
     buffers: int = 256 * 1024 * 1024
+    handshakes: int = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
-"""Which pool serves a TCP session: its listener, the client's address and the server name asked for decide.
+"""Which pool serves a TCP session: its listener, the client's address, the server name and protocols asked for decide.
 
 Owns the order of the routes and the timeouts that follow from the choice. Refuses to know pools, backends and
-how a session learnt its client's address (P6: behind a listed sender it is the PROXY header's).
+how a session learnt these: the address (P6: behind a listed sender it is the PROXY header's), the name and the
+protocols (from a ClientHello, a handshake of our own or a PROXY header).
 
 Built once from a configuration and never changed; a reload builds another table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lbproxy.addresses import NetworkSet
@@ -38,20 +40,27 @@ class _Candidate:
     names: frozenset[str] = frozenset()
     # "*.a.example" is kept as "a.example", the part behind the first dot.
     parents: frozenset[str] = frozenset()
+    protocols: frozenset[str] = frozenset()
+
+    @property
+    def by_name(self) -> bool:
+        return bool(self.names or self.parents or self.protocols)
 
     @property
     def unconditional(self) -> bool:
-        return self.clients is None and not self.names and not self.parents
+        return self.clients is None and not self.by_name
 
-    def matches(self, client_ip: str, authority: str | None) -> bool:
+    def matches(self, client_ip: str, server_name: str | None, alpn: Sequence[str]) -> bool:
         # The name first: it costs a look-up, the address must be parsed.
         if self.names or self.parents:
-            if authority is None:
+            if server_name is None:
                 return False
-            if authority not in self.names:
-                label, _, parent = authority.partition(".")
+            if server_name not in self.names:
+                label, _, parent = server_name.partition(".")
                 if not label or parent not in self.parents:
                     return False
+        if self.protocols and self.protocols.isdisjoint(alpn):
+            return False
         return self.clients is None or client_ip in self.clients
 
 
@@ -59,25 +68,28 @@ class ListenerRoutes:
     """The routes of one listener in their order, its own pool last.
 
     `only` is the route that every session takes, None when that depends on the client or when there is none: a
-    caller that finds it set needs no `find`.
+    caller that finds it set needs no `find`. `by_name` tells whether the name or the protocols that a client asks for
+    can make a difference; where it is False, nobody needs to wait for a ClientHello.
     """
 
-    __slots__ = ("_candidates", "only")
+    __slots__ = ("_candidates", "by_name", "only")
 
     def __init__(self, candidates: tuple[_Candidate, ...]) -> None:
         self._candidates = candidates
         self.only = candidates[0].route if candidates and candidates[0].unconditional else None
+        self.by_name = any(candidate.by_name for candidate in candidates)
 
-    def find(self, client_ip: str, authority: str | None) -> Route | None:
+    def find(self, client_ip: str, server_name: str | None, alpn: Sequence[str] = ()) -> Route | None:
         """The first route that matches, or None: this listener serves no such client.
 
-        `client_ip` is canonical text (any other text, such as a UNIX peer's, lies in no network); `authority` is
-        the server name in lower case without a final dot, None when the client named none.
+        `client_ip` is canonical text (any other text, such as a UNIX peer's, lies in no network); `server_name` is
+        in lower case without a final dot, None when the client named none; `alpn` is what the client offers, or the
+        one protocol that was agreed on (RFC 7301), case and all.
         """
         if self.only is not None:
             return self.only
         for candidate in self._candidates:
-            if candidate.matches(client_ip, authority):
+            if candidate.matches(client_ip, server_name, alpn):
                 return candidate.route
         return None
 
@@ -126,10 +138,11 @@ def _candidate(configuration: Configuration, listener: ListenerSettings, setting
     timeouts = Timeouts()
     for level in reversed(levels):
         timeouts = level.over(timeouts)
-    patterns = [pattern.lower().removesuffix(".") for pattern in settings.authority]
+    patterns = [pattern.lower().removesuffix(".") for pattern in settings.server_names]
     return _Candidate(
         Route(settings.pool, settings.name, settings.line, settings.priority, timeouts),
         settings.clients,
         frozenset(pattern for pattern in patterns if not pattern.startswith("*.")),
         frozenset(pattern[2:] for pattern in patterns if pattern.startswith("*.")),
+        frozenset(settings.alpn),
     )

@@ -28,20 +28,36 @@ class Options(usage.Options):
     optFlags: ClassVar = [
         ["check", None, "Print every problem of the configuration, and exit"],
     ]
-    compData = usage.Completions(optActions={"config": usage.CompleteFiles("*.toml")})
+    compData = usage.Completions(
+        optActions={
+            "config": usage.CompleteFiles("*.toml"),
+            "cert": usage.CompleteFiles(),
+            "key": usage.CompleteFiles(),
+        }
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self["listens"] = []
         self["backends"] = []
+        self["certs"] = []
+        self["keys"] = []
 
     def opt_listen(self, url: str) -> None:
-        """Quick form: where to accept, as tcp://127.0.0.1:8101 (may be repeated)"""
+        """Quick form: where to accept, as tcp://127.0.0.1:8101 or tls://127.0.0.1:8443 (may be repeated)"""
         self["listens"].append(url)
 
     def opt_backend(self, address: str) -> None:
-        """Quick form: a server to balance to, as 127.0.0.1:9001 (may be repeated)"""
+        """Quick form: a server to balance to, as 127.0.0.1:9001 or tls://app.example:443 (may be repeated)"""
         self["backends"].append(address)
+
+    def opt_cert(self, path: str) -> None:
+        """Quick form: a certificate for tls://, in PEM with its chain (may be repeated)"""
+        self["certs"].append(path)
+
+    def opt_key(self, path: str) -> None:
+        """Quick form: the private key of the --cert of the same place; without it, in the same file or beside it"""
+        self["keys"].append(path)
 
     opt_l = opt_listen
     opt_b = opt_backend
@@ -55,9 +71,11 @@ class Options(usage.Options):
         """Read the configuration, print what is wrong with it, and choose reactor and log."""
         from lbproxy.service.start import Refused, prepare
 
-        quick = bool(self["listens"] or self["backends"] or self["policy"])
+        quick = any(self[words] for words in ("listens", "backends", "policy", "certs", "keys"))
         if quick and self["config"]:
-            raise usage.UsageError("--config and the quick form (--listen, --backend, --policy) exclude each other")
+            raise usage.UsageError(
+                "--config and the quick form (--listen, --backend, --policy, --cert, --key) exclude each other"
+            )
         if self["format"] not in ("text", "json"):
             raise usage.UsageError(f"--format is {self['format']!r}, it must be text or json")
         path = None if quick else self["config"] or os.environ.get("LBPROXY_CONFIG") or DEFAULT_CONFIG
@@ -67,6 +85,8 @@ class Options(usage.Options):
                 listens=self["listens"],
                 backends=self["backends"],
                 policy=self["policy"],
+                certs=self["certs"],
+                keys=self["keys"],
                 level=self["log-level"] or os.environ.get("LBPROXY_LOG_LEVEL"),
                 check=bool(self["check"]),
                 form=self["format"],

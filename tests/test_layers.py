@@ -15,31 +15,33 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "lbproxy"
 
-VALUES = {"model", "errors", "addresses"}
+VALUES = {"model", "model_tls", "errors", "addresses"}
 DECISIONS = VALUES | {"balancing", "routing", "preamble"}
-DATA_PATH = DECISIONS | {"session", "net"}
+DATA_PATH = DECISIONS | {"session", "net", "certificates"}
 
 # Module or package below lbproxy -> what else below lbproxy it may import.
 ARROWS: dict[str, set[str]] = {
     "": set(),
     "addresses": set(),
     "errors": set(),
-    "model": {"addresses"},
-    "config": VALUES,
+    "model": {"addresses", "model_tls"},
+    "model_tls": set(),
+    "certificates": VALUES,
+    "config": VALUES | {"certificates"},
     "balancing": VALUES,
     "routing": VALUES,
     "preamble": VALUES,
-    "session": DECISIONS,
-    "net": DECISIONS | {"session"},
+    "session": DECISIONS | {"certificates"},
+    "net": DECISIONS | {"session", "certificates"},
     "service": DATA_PATH | {"config", ""},
     "tap": {"service", ""},
     "cli": VALUES | {"service", "config", "net", ""},
-    "demo": VALUES | {"service", "config", "net", ""},
+    "demo": VALUES | {"service", "config", "net", "certificates", ""},
     "__main__": {"cli"},
 }
 
 # Nothing but the standard library and lbproxy; no clock, no chance, no sockets, no log, no system.
-PURE = VALUES | {"config", "balancing", "routing", "preamble", "session"}
+PURE = VALUES | {"certificates", "config", "balancing", "routing", "preamble", "session"}
 IMPURE_MODULES = {
     "_socket",
     "asyncio",
@@ -58,8 +60,8 @@ IMPURE_MODULES = {
     "twisted",
 }
 # Reading a file, and naming it, is what config is for; pydantic_core is where pydantic's own errors live. A record
-# is a value until msgspec, which is as pure, writes it as JSON.
-EXEMPT = {"config": {"os", "pydantic", "pydantic_core"}, "session": {"msgspec"}}
+# is a value until msgspec, which is as pure, writes it as JSON. Certificates are files, which cryptography reads.
+EXEMPT = {"certificates": {"os", "cryptography"}, "config": {"os", "pydantic", "pydantic_core"}, "session": {"msgspec"}}
 
 SOCKET_MODULES = ("socket", "ssl", "select", "twisted.internet")
 MAY_TOUCH_SOCKETS = {"net", "service", "tap", "cli", "demo"}

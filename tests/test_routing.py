@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
@@ -32,8 +33,10 @@ def routes(*settings: RouteSettings, pool: str | None = "main") -> ListenerRoute
     return RoutingTable(Configuration((listener(pool=pool),), POOLS, settings)).for_listener("web")
 
 
-def pool_of(table: ListenerRoutes, client: str = "192.0.2.1", authority: str | None = None) -> str | None:
-    route = table.find(client, authority)
+def pool_of(
+    table: ListenerRoutes, client: str = "192.0.2.1", server_name: str | None = None, alpn: Sequence[str] = ()
+) -> str | None:
+    route = table.find(client, server_name, alpn)
     return None if route is None else route.pool
 
 
@@ -92,7 +95,7 @@ def test_a_route_holds_on_the_listeners_it_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "authority", "matches"),
+    ("pattern", "server_name", "matches"),
     [
         ("a.example", "a.example", True),
         ("A.Example.", "a.example", True),
@@ -113,18 +116,39 @@ def test_a_route_holds_on_the_listeners_it_names() -> None:
     ],
 )
 def test_a_name_matches_exactly_and_a_star_is_exactly_one_label(
-    pattern: str, authority: str | None, matches: bool
+    pattern: str, server_name: str | None, matches: bool
 ) -> None:
-    table = routes(RouteSettings("red", authority=("other.test", pattern)))
-    assert pool_of(table, authority=authority) == ("red" if matches else "main")
+    table = routes(RouteSettings("red", server_names=("other.test", pattern)))
+    assert pool_of(table, server_name=server_name) == ("red" if matches else "main")
+
+
+def test_one_protocol_of_the_route_s_is_enough_and_their_case_counts() -> None:
+    table = routes(RouteSettings("red", alpn=("h2", "smtp")))
+    assert pool_of(table, alpn=("h2", "http/1.1")) == "red"
+    assert pool_of(table, alpn=["x", "smtp"]) == "red"
+    assert pool_of(table, alpn=("H2", "http/1.1")) == "main"
+    assert pool_of(table) == "main"
+
+
+def test_a_listener_knows_whether_anybody_asks_for_names_or_protocols() -> None:
+    assert not routes().by_name
+    assert not routes(RouteSettings("red", clients=NetworkSet(["10.0.0.0/8"]))).by_name
+    assert routes(RouteSettings("red", server_names=("a.example",))).by_name
+    assert routes(RouteSettings("red", server_names=("*.example",))).by_name
+    assert routes(RouteSettings("red", clients=NetworkSet(["10.0.0.0/8"]), alpn=("h2",))).by_name
+    # Nobody gets past the route without conditions, so what stands behind it makes no difference.
+    assert not routes(RouteSettings("blue"), RouteSettings("red", server_names=("a.example",))).by_name
+    assert not routes(RouteSettings("red", listeners=("mail",), server_names=("a.example",))).by_name
 
 
 def test_all_conditions_of_a_route_must_hold() -> None:
-    table = routes(RouteSettings("red", clients=NetworkSet(["10.0.0.0/8"]), authority=("a.example",)))
-    assert pool_of(table, "10.0.0.1", "a.example") == "red"
-    assert pool_of(table, "10.0.0.1", "b.example") == "main"
-    assert pool_of(table, "10.0.0.1", None) == "main"
-    assert pool_of(table, "192.0.2.1", "a.example") == "main"
+    clients = NetworkSet(["10.0.0.0/8"])
+    table = routes(RouteSettings("red", clients=clients, server_names=("a.example",), alpn=("h2",)))
+    assert pool_of(table, "10.0.0.1", "a.example", ("h2",)) == "red"
+    assert pool_of(table, "10.0.0.1", "b.example", ("h2",)) == "main"
+    assert pool_of(table, "10.0.0.1", None, ("h2",)) == "main"
+    assert pool_of(table, "10.0.0.1", "a.example", ("x",)) == "main"
+    assert pool_of(table, "192.0.2.1", "a.example", ("h2",)) == "main"
 
 
 def test_a_client_without_an_address_is_in_no_network_and_an_empty_set_holds_nobody() -> None:
@@ -172,12 +196,14 @@ clients = st.sampled_from(["10.0.0.1", "10.1.0.1", "192.0.2.1", "2001:db8::1", "
 names = st.sampled_from([None, "a.example", "b.example", "a.b.example", "example"])
 networks = st.none() | st.lists(st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "::/0"]), max_size=2).map(NetworkSet)
 patterns = st.lists(st.sampled_from(["a.example", "*.example", "*.b.example", "example"]), max_size=2).map(tuple)
+protocols = st.lists(st.sampled_from(["h2", "http/1.1", "x"]), max_size=2, unique=True).map(tuple)
 some_routes = st.lists(
     st.builds(
         RouteSettings,
         st.sampled_from(["red", "blue"]),
         clients=networks,
-        authority=patterns,
+        server_names=patterns,
+        alpn=protocols,
         listeners=st.sampled_from([(), ("web",), ("mail",)]),
     ),
     max_size=4,
@@ -185,20 +211,28 @@ some_routes = st.lists(
 
 
 @settings(deadline=None, max_examples=150)
-@given(some_routes, st.sampled_from([None, "main"]), clients, names)
+@given(some_routes, st.sampled_from([None, "main"]), clients, names, protocols)
 def test_the_table_answers_as_the_rules_read(
-    given_routes: list[RouteSettings], pool: str | None, client: str, authority: str | None
+    given_routes: list[RouteSettings],
+    pool: str | None,
+    client: str,
+    server_name: str | None,
+    alpn: tuple[str, ...],
 ) -> None:
     def holds(route: RouteSettings) -> bool:
         if route.listeners and "web" not in route.listeners:
             return False
         if route.clients is not None and client not in route.clients:
             return False
-        wanted = {authority, "*." + authority.partition(".")[2] if authority and "." in authority else None}
-        return not route.authority or bool(set(route.authority) & (wanted - {None}))
+        if route.alpn and not set(route.alpn) & set(alpn):
+            return False
+        wanted = {server_name, "*." + server_name.partition(".")[2] if server_name and "." in server_name else None}
+        return not route.server_names or bool(set(route.server_names) & (wanted - {None}))
 
     expected = next((route.pool for route in given_routes if holds(route)), pool)
     table = routes(*given_routes, pool=pool)
-    assert pool_of(table, client, authority) == expected
+    assert pool_of(table, client, server_name, alpn) == expected
+    if not table.by_name:
+        assert pool_of(table, client) == expected
     if table.only is not None:
         assert table.only.pool == expected

@@ -14,6 +14,7 @@ from twisted.python.usage import UsageError
 
 from lbproxy import __version__, tap
 from lbproxy.tap import Options, makeService
+from tests.certificates.making import Authority
 
 FILE = """
 [records]
@@ -75,9 +76,27 @@ class TestTheQuickForm:
     def test_a_policy(self) -> None:
         assert parsed(*QUICK, "-p", "random")["prepared"].configuration.pools[0].policy == "random"
 
+    def test_certificates_each_with_its_key(self, tmp_path: Path) -> None:
+        authority = Authority()
+        cert, key = authority.issue("a.example").write(tmp_path, "a")
+        both = authority.issue("b.example").write_both(tmp_path, "b")
+        words = ["--listen", "tls://127.0.0.1:8443", "--cert", cert, "--key", key, "--cert", both, "-b", "127.0.0.1:1"]
+        (listener,) = parsed(*words)["prepared"].configuration.listeners
+        assert [(one.path, one.key) for one in listener.tls.certificates] == [(cert, key), (both, None)]
+        assert listener.name == "tls"
+
+    def test_backends_that_speak_tls(self) -> None:
+        words = ["--listen", "tcp://127.0.0.1:8101", "--backend", "tls://app.example:443"]
+        (pool,) = parsed(*words)["prepared"].configuration.pools
+        assert pool.tls is not None
+        assert [str(backend.address) for backend in pool.backends] == ["app.example:443"]
+
     @pytest.mark.parametrize(
         ("words", "sentence"),
         [
+            (["--listen", "tls://127.0.0.1:8443", "--backend", "127.0.0.1:1"], "--cert: is missing"),
+            ([*QUICK, "--cert", "a.pem"], "--cert: has no use"),
+            (["--listen", "https://127.0.0.1:80", "--backend", "127.0.0.1:9101"], "TCP only"),
             (["--listen", "tcp://127.0.0.1:8101"], "--backend"),
             (["--backend", "127.0.0.1:9101"], "--listen"),
             ([*QUICK, "--policy", "fastest"], "fastest"),
@@ -143,6 +162,8 @@ class TestRefusals:
         [
             (["--config", "f", *QUICK], "--config and the quick form .* exclude each other"),
             (["--config", "f", "--policy", "random"], "exclude each other"),
+            (["--config", "f", "--cert", "a.pem"], "exclude each other"),
+            (["--config", "f", "--key", "a.key"], "exclude each other"),
             ([*QUICK, "--format", "xml"], "--format is 'xml', it must be text or json"),
             ([*QUICK, "--log-level", "loud"], "log level is 'loud', it must be one of debug, info, warn, error"),
             ([*QUICK, "more"], "."),
@@ -186,6 +207,14 @@ class TestCheck:
         assert {problem["file"] for problem in problems} == {file}
         assert all(problem["line"] for problem in problems)
 
+    def test_dates_are_judged_by_the_clock(self, file: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        Authority().issue("a.example", days=-1).write(tmp_path, "a")
+        Path(file).write_text(FILE.replace('pool = "web"', 'pool = "web"\ntls = { cert = "a.crt" }'))
+        with pytest.raises(SystemExit) as stopped:
+            parsed("--config", file, "--check")
+        assert stopped.value.code == 0
+        assert f"listener[0].tls.cert: {tmp_path}/a.crt: expired on " in capsys.readouterr().out
+
     def test_the_quick_form(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as stopped:
             parsed(*QUICK, "--check")
@@ -217,13 +246,22 @@ class TestTheService:
         service = makeService(parsed("--config", file), Clock())
         assert sorted(service.balancer.pools) == ["api", "web"]
         assert service.name == "lbproxy"
-        assert sorted(one.name for one in service) == ["balancer", "control"]
+        assert sorted(one.name for one in service) == ["balancer", "certificates", "control"]
 
     def test_it_can_read_its_file_again(self, file: str) -> None:
         prepared = parsed("--config", file)["prepared"]
         Path(file).write_text(FILE.replace("[pool.api]", "[pool.new]"))
         assert [pool.name for pool in prepared.load_again().configuration.pools] == ["web", "new"]
         Path(file).write_text("nonsense")
+        assert prepared.load_again().configuration is None
+
+    def test_a_certificate_is_read_again_with_the_file(self, file: str, tmp_path: Path) -> None:
+        cert, _ = Authority().issue("a.example").write(tmp_path, "a")
+        Path(file).write_text(FILE.replace('pool = "web"', 'pool = "web"\ntls = { cert = "a.crt" }'))
+        prepared = parsed("--config", file)["prepared"]
+        Authority().issue("a.example", days=-1).write(tmp_path, "a")
+        assert [problem.severity for problem in prepared.load_again().problems if "expired" in problem.message]
+        Path(cert).unlink()
         assert prepared.load_again().configuration is None
 
     def test_the_quick_form_has_nothing_to_read_again(self) -> None:

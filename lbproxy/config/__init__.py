@@ -1,7 +1,8 @@
 """The configuration: TOML text or command-line words in, frozen `lbproxy.model` values and every problem out.
 
-The only package that knows TOML and pydantic. Opens no sockets: whether a name resolves is asked of a function that
-the caller hands in.
+The only package that knows TOML and pydantic. Opens no sockets and has no clock: whether a name resolves is asked of a
+function that the caller hands in, and the caller says what time it is. Certificates and other files that are named are
+read to be judged, unless the caller says otherwise; nothing of them is kept.
 """
 
 from lbproxy.config.loading import load, loads

@@ -1,7 +1,8 @@
 """From read tables to the frozen values of `lbproxy.model`.
 
 Owns what stands where the user wrote nothing and needs other keys to know it: names from addresses, ids from
-addresses. Judges nothing; a configuration built here may still be nonsense until checks.py has seen it.
+addresses; building_tls.py does so for TLS. Judges nothing; a configuration built here may still be nonsense until
+checks.py has seen it.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from typing import cast
 from lbproxy import model
 from lbproxy.addresses import NetworkSet
 from lbproxy.config import schema
+from lbproxy.config.building_tls import Paths, backend_tls, listener_tls
 from lbproxy.config.places import Path, Places
 
 
 def build(tables: schema.FileTable, places: Places, file: str | None) -> model.Configuration:
     """The configuration that these tables describe; `places` knows their lines."""
+    paths = Paths(file)
     return model.Configuration(
-        listeners=tuple(_listener(table, places.line(("listener", i))) for i, table in enumerate(tables.listener)),
-        pools=tuple(_pool(name, table, places) for name, table in tables.pool.items()),
+        listeners=tuple(_listener(table, ("listener", i), places, paths) for i, table in enumerate(tables.listener)),
+        pools=tuple(_pool(name, table, places, paths) for name, table in tables.pool.items()),
         routes=tuple(_route(table, places.line(("route", i))) for i, table in enumerate(tables.route)),
         timeouts=_timeouts(tables.timeouts),
         records=_records(tables.records),
         log=model.LogSettings(**tables.log.model_dump()),
-        limits=model.LimitSettings(tables.limits.max_connections, tables.limits.buffers),
+        limits=model.LimitSettings(**tables.limits.model_dump()),
         control=model.ControlSettings(tables.control.socket),
         stop=model.StopSettings(tables.stop.grace, tables.stop.hard_stop),
         file=file,
@@ -42,7 +45,7 @@ def _records(table: schema.RecordsTable) -> model.RecordSettings:
     return model.RecordSettings(table.to.to, table.to.path, table.to.address, table.buffer)
 
 
-def _listener(table: schema.ListenerTable, line: int) -> model.ListenerSettings:
+def _listener(table: schema.ListenerTable, path: Path, places: Places, paths: Paths) -> model.ListenerSettings:
     return model.ListenerSettings(
         # Without a number in it the name stays when listeners before this one come and go.
         name=table.name or next(map(str, table.bind), ""),
@@ -54,8 +57,9 @@ def _listener(table: schema.ListenerTable, line: int) -> model.ListenerSettings:
         allow=_networks(table.allow),
         deny=_networks(table.deny),
         backlog=table.backlog,
+        tls=listener_tls(table.tls, (*path, "tls"), places, paths),
         timeouts=_timeouts(table.timeouts),
-        line=line,
+        line=places.line(path),
     )
 
 
@@ -65,14 +69,15 @@ def _route(table: schema.RouteTable, line: int) -> model.RouteSettings:
         name=table.name,
         listeners=tuple(table.listener or ()),
         clients=_networks(table.client),
-        authority=tuple(table.authority or ()),
+        server_names=tuple(table.server_name or ()),
+        alpn=tuple(table.alpn or ()),
         priority=table.priority,
         timeouts=_timeouts(table.timeouts),
         line=line,
     )
 
 
-def _pool(name: str, table: schema.PoolTable, places: Places) -> model.PoolSettings:
+def _pool(name: str, table: schema.PoolTable, places: Places, paths: Paths) -> model.PoolSettings:
     path: Path = ("pool", name)
     return model.PoolSettings(
         name=name,
@@ -92,6 +97,7 @@ def _pool(name: str, table: schema.PoolTable, places: Places) -> model.PoolSetti
         outlier=model.OutlierSettings(**table.outlier.model_dump()) if table.outlier else _NO_OUTLIER,
         slow_start=model.SlowStartSettings(**table.slow_start.model_dump()) if table.slow_start else _NO_SLOW_START,
         send_proxy=_send_proxy(table.send_proxy),
+        tls=backend_tls(table.tls, (*path, "tls"), places, paths),
         timeouts=_timeouts(table.timeouts),
         line=places.line(path),
     )

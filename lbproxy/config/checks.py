@@ -1,7 +1,7 @@
 """How keys relate: what no single value can be blamed for.
 
-Owns the order of the cross-checks and those on the process as a whole; listeners, pools and routes have files of
-their own. Errors are looked for even when parts of the file could not be read, except where those parts might be the
+Owns the order of the cross-checks and those on the process as a whole; listeners, pools, routes and TLS have files
+of their own. Errors are looked for even when parts of the file could not be read, except where those parts might be the
 answer; warnings only once there is no error, since they would speak of what is left.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from lbproxy.config.checks_files import check_files
 from lbproxy.config.checks_listeners import check_listeners, check_pool_names, warn_about_listeners
 from lbproxy.config.checks_pools import check_pools, warn_about_pools
 from lbproxy.config.checks_routes import check_routes, warn_about_routes
+from lbproxy.config.checks_tls import check_tls, warn_about_tls
 from lbproxy.config.places import Path
 from lbproxy.config.problems import Notes
 from lbproxy.config.schema import AfterRouteTimeouts, FileTable
@@ -21,20 +23,33 @@ from lbproxy.model import Configuration
 
 
 def check_all(
-    tables: FileTable, configuration: Configuration, notes: Notes, resolve: Callable[[str], bool] | None
+    tables: FileTable,
+    configuration: Configuration,
+    notes: Notes,
+    resolve: Callable[[str], bool] | None,
+    now: float | None,
+    read_files: bool,
 ) -> None:
-    """Note every problem between keys. `configuration` was built from `tables`, element by element."""
+    """Note every problem between keys, and of the files that they name unless `read_files` is False.
+
+    `configuration` was built from `tables`, element by element; `now` is in POSIX seconds, None if nobody says.
+    """
     check_pool_names(notes)
     check_listeners(tables, configuration, notes)
     check_pools(tables, configuration, notes)
     check_routes(configuration, notes)
+    check_tls(tables, configuration, notes)
     _check_stop(configuration, notes)
+    of_files = check_files(tables, configuration, notes, now) if read_files else []
     if notes.failed:
         return
     warn_about_listeners(tables, configuration, notes)
     warn_about_pools(tables, configuration, notes)
     warn_about_routes(configuration, notes)
+    warn_about_tls(tables, configuration, notes)
     _warn_about_timeouts(tables, notes)
+    for path, message in of_files:
+        notes.warn(path, message)
     if resolve is not None:
         _warn_about_names(configuration, notes, resolve)
 

@@ -47,14 +47,7 @@ def _listener_names(configuration: Configuration, notes: Notes) -> list[str] | N
 def warn_about_routes(configuration: Configuration, notes: Notes) -> None:
     """Note the routes, and the listeners' own pools, that nobody reaches."""
     every = {listener.name for listener in configuration.listeners}
-    proxied = {listener.name for listener in configuration.listeners if listener.proxy_from is not None}
     reached = [set(route.listeners) or every for route in configuration.routes]
-    for index, route in enumerate(configuration.routes):
-        if route.authority and not reached[index] & proxied:
-            notes.warn(
-                ("route", index, "authority"),
-                "never matches: the name comes from PROXY headers, and no listener of this route has proxy_protocol",
-            )
     compared = [
         _Reach(route, frozenset(listeners), _networks(route))
         for route, listeners in zip(configuration.routes[:_MOST_COMPARED], reached, strict=False)
@@ -92,17 +85,28 @@ class _Reach:
 
     @property
     def unconditional(self) -> bool:
-        return self.networks is None and not self.route.authority
+        return self.networks is None and not self.route.server_names and not self.route.alpn
 
     def takes_all(self, later: _Reach) -> bool:
         """Whether every session that `later` would match on some listener matches this one there."""
-        return self._has_names(later.route.authority) and self._has_networks(later.networks)
+        return (
+            self._has_names(later.route.server_names)
+            and self._has_protocols(later.route.alpn)
+            and self._has_networks(later.networks)
+        )
 
     def _has_names(self, names: tuple[str, ...]) -> bool:
-        ours = self.route.authority
+        ours = self.route.server_names
         if not ours or not names:
             return not ours
         return all(name in ours or f"*.{name.partition('.')[2]}" in ours for name in names)
+
+    def _has_protocols(self, protocols: tuple[str, ...]) -> bool:
+        # A client that offers any of theirs then offers one of ours.
+        ours = self.route.alpn
+        if not ours or not protocols:
+            return not ours
+        return set(protocols) <= set(ours)
 
     def _has_networks(self, networks: tuple[_Network, ...] | None) -> bool:
         if self.networks is None or networks is None:

@@ -21,6 +21,43 @@ bind = "10.0.0.1:80"
 pool = "web"
 proxy_protocol = { from = ["10.0.0.0/24"] }
 """,
+    "listener.tls": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:443"
+pool = "web"
+
+[listener.tls]
+cert = "/etc/ssl/www.example.com.pem"
+key = "/etc/ssl/private/www.example.com.key"
+alpn = "http/1.1"
+""",
+    "listener.tls.certificates": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:443"
+pool = "web"
+
+[listener.tls]
+certificates = [
+  "/etc/letsencrypt/live",
+  { cert = "shop.pem", key = "shop.key", passphrase_file = "shop.passphrase", ocsp_file = "shop.ocsp" },
+]
+""",
+    "listener.tls.site": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:443"
+pool = "web"
+
+[listener.tls]
+certificates = "/etc/letsencrypt/live"
+
+[[listener.tls.site]]
+names = ["admin.example.com", "*.intern.example.com"]
+profile = "modern"
+client_ca = "staff-ca.pem"
+""",
     "listener.timeouts": """\
 [[listener]]
 name = "web"
@@ -35,6 +72,7 @@ tunnel_idle = "10m"
 name = "office"
 listener = "web"
 client = ["192.0.2.0/24", "2001:db8::/32"]
+server_name = ["app.example", "*.app.example"]
 pool = "web"
 priority = 2
 """,
@@ -70,6 +108,16 @@ queue = { size = 200, shed = "codel" }
 [pool.web]
 backends = "10.0.0.11:8000"
 send_proxy = { version = 2, tlvs = ["authority", "crc32c"] }
+""",
+    "pool.tls": """\
+[pool.web]
+backends = ["10.0.0.11:8443", "10.0.0.12:8443"]
+
+[pool.web.tls]
+ca = "intern-ca.pem"
+server_name = "backend.intern.example.com"
+cert = "lbproxy.pem"
+key = "lbproxy.key"
 """,
     "pool.check": """\
 [pool.cache]
@@ -125,6 +173,17 @@ hard_stop = "1m"
 }
 
 NOTES: dict[str, str] = {
+    "listener.tls": """\
+At least one certificate is required, in `cert` or in `certificates`. For each client the name that it asks for chooses
+the certificate: one that has that name before one with a wildcard, and of several the one that is listed first. All
+files are read at start and at each reload; one that is missing or does not fit keeps lbproxy from starting, and a
+reload then changes nothing. An expired certificate is served, with a warning.
+""",
+    "listener.tls.site": """\
+Everything about clients goes together: with a `client_ca` of its own a site demands a certificate unless it says
+otherwise, and neither the listener's `client_verify`, `client_crl` nor its `revocation` counts. Without one it takes
+from the listener what it does not write; `client_verify = "none"` then lifts the demand for these names.
+""",
     "pool": """\
 The policies:
 

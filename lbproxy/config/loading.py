@@ -29,10 +29,12 @@ LARGEST_FILE = 8 * 1024 * 1024
 _AT_LINE = re.compile(r"(.*) \(at line ([0-9]+), column ([0-9]+)\)", re.DOTALL)
 
 
-def load(path: str, resolve: Resolve | None = None) -> Loaded:
+def load(path: str, resolve: Resolve | None = None, *, now: float | None = None, read_files: bool = True) -> Loaded:
     """Load a file; every failure to do so is a problem, none an exception.
 
-    `resolve` tells whether a host name resolves; without it names are not looked up.
+    `resolve` tells whether a host name resolves; without it names are not looked up. `now` is the time in POSIX
+    seconds; without it the dates of certificates are not judged. With `read_files` False the files that the
+    configuration names (certificates, keys, lists) are not opened: what is wrong with them is not told.
     """
     try:
         with open(path, "rb") as stream:
@@ -49,11 +51,13 @@ def load(path: str, resolve: Resolve | None = None) -> Loaded:
     except UnicodeDecodeError as problem:
         line = octets.count(b"\n", 0, problem.start) + 1
         return _useless(path, line, f"is not UTF-8: the byte 0x{octets[problem.start]:02x} fits nowhere in it")
-    return loads(text, path, resolve)
+    return loads(text, path, resolve, now=now, read_files=read_files)
 
 
-def loads(text: str, file: str, resolve: Resolve | None = None) -> Loaded:
-    """Load a text; `file` is what problems call it."""
+def loads(
+    text: str, file: str, resolve: Resolve | None = None, *, now: float | None = None, read_files: bool = True
+) -> Loaded:
+    """Load a text; `file` is what problems call it, and where relative paths in it begin. The rest as for `load`."""
     # Editors on Windows begin a file with a mark that is no part of its text.
     text = text.removeprefix("\ufeff")
     try:
@@ -63,17 +67,25 @@ def loads(text: str, file: str, resolve: Resolve | None = None) -> Loaded:
     except ValueError as problem:
         # TOMLDecodeError, or Python's own limit on the digits of an integer.
         return _bad_toml(file, str(problem))
-    return examine(raw, Places(raw, line_index(text)), file, resolve)
+    return examine(raw, Places(raw, line_index(text)), file, resolve, now=now, read_files=read_files)
 
 
-def examine(raw: Mapping[str, Any], places: Places, file: str | None, resolve: Resolve | None = None) -> Loaded:
-    """Judge plain data, from a file or made from options; `places` tells where it stands."""
+def examine(
+    raw: Mapping[str, Any],
+    places: Places,
+    file: str | None,
+    resolve: Resolve | None = None,
+    *,
+    now: float | None = None,
+    read_files: bool = True,
+) -> Loaded:
+    """Judge plain data, from a file or made from options; `places` tells where it stands. The rest as for `load`."""
     notes = Notes(file, places)
     tables = _tables(raw, places, notes)
     configuration = None
     if tables is not None:
         configuration = build(tables, places, file)
-        check_all(tables, configuration, notes, resolve)
+        check_all(tables, configuration, notes, resolve, now, read_files)
     return Loaded(None if notes.failed else configuration, notes.sorted())
 
 

@@ -121,6 +121,10 @@ class OptionPlaces(Places):
 
     def key(self, path: Path) -> str:
         match self.original(path):
+            case ("listener", _, "tls", "certificates", _, "key"):
+                return "--key"
+            case ("listener", _, "tls", *_):
+                return "--cert"
             case ("listener", *_):
                 return "--listen"
             case ("pool", _, "policy", *_):

@@ -1,4 +1,4 @@
-"""How addresses, networks and server names are read, each with the sentence for the usual slip.
+"""How addresses and networks are read, each with the sentence for the usual slip.
 
 `lbproxy.addresses` owns the grammar of an address; this owns which kinds make sense where: a listener binds, a backend
 is dialled, a record goes to a file or syslog. Refuses to resolve or open anything.
@@ -17,10 +17,6 @@ from lbproxy.model import RecordSettings
 
 # Host name (253), port, brackets and "systemd:" fit; beyond it nobody means an address.
 _LONGEST = 300
-_SERVER_NAME = re.compile(
-    r"(?=.{1,253}\Z)(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*",
-    re.IGNORECASE,
-)
 _SCHEME = re.compile(r"([a-z]+)://(.*)", re.IGNORECASE | re.DOTALL)
 _BIND_WORDS = '"10.0.0.1:80", "0.0.0.0:80", "[::]:80", "unix:/run/app.sock" or "systemd:NAME"'
 _SYSLOG_WORDS = '"syslog:/dev/log" or "syslog:10.0.0.1:514"'
@@ -100,24 +96,6 @@ class Network(_Text):
 
     def words(self) -> str:
         return '"10.0.0.0/8", "2001:db8::/32" or a single address'
-
-
-class ServerName(_Text):
-    """A server name to match, `*.name` for all below it; lower case, since names have none."""
-
-    def read(self, value: object) -> str:
-        if not isinstance(value, str):
-            refuse(f"is {show(value)}, it must be {self.words()}")
-        if value == "*":
-            refuse('is "*"; a route without authority matches every name, leave the key out')
-        if not value.isascii():
-            refuse(f'is {show(value)}; write names outside ASCII in their "xn--" form')
-        if not _SERVER_NAME.fullmatch(value):
-            refuse(f"is {show(value)}, it must be {self.words()}, without port or scheme")
-        return value.lower()
-
-    def words(self) -> str:
-        return '"a.example" or "*.example"'
 
 
 class UnixPath(_Text):

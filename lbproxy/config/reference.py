@@ -45,6 +45,8 @@ Everything else has a default. A key that is not listed here is an error.
 - Sizes are text with units (`"64KiB"`, `"256MiB"`, `"1GiB"`) or plain numbers of bytes.
 - Addresses are `"10.0.0.1:80"`, `"[2001:db8::1]:80"`, `"name:80"`, `"unix:/path"`, and for listeners `"systemd:NAME"`
   for a socket that systemd passes.
+- Files and directories are paths; a relative one counts from the directory of the configuration file, and `~` means
+  nothing.
 - Networks are `"10.0.0.0/8"`, `"2001:db8::/32"` or single addresses.
 - Where an array is expected, a single element may be written without brackets.
 - Timeouts may be set at four levels. The nearest counts: route, pool, listener, file.
@@ -92,6 +94,10 @@ def _heading(path: str) -> str:
             return f"`[[{name}]]`"
         case ["pool"]:
             return "`[pool.NAME]`"
+        case ["listener", "tls", "certificates"]:
+            return "`certificates` of `[listener.tls]`"
+        case ["listener", "tls", "site"]:
+            return "`[[listener.tls.site]]`"
         case ["pool", "backends"]:
             return "`backends` of `[pool.NAME]`"
         case ["pool", name]:
@@ -119,13 +125,14 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
         if isinstance(mark, Reading):
             return mark.words()
         if isinstance(mark, TableOrFalse):
-            return "`false` or a table"
+            return mark.words.replace("true", "`true`").replace("false", "`false`")
         if isinstance(mark, TableOr):
             return f"{mark.words} or a table"
         if isinstance(mark, OneOrMore):
             return f"one or an array of: {_element(annotation)}"
     if get_origin(annotation) is list:
-        return f"an array of: {_element(annotation)}"
+        inner = _element(annotation)
+        return f"an array of: {inner}" if inner else "tables"
     return "a table"
 
 

@@ -13,12 +13,15 @@ from pydantic import Field
 
 from lbproxy import model
 from lbproxy.addresses import Address
-from lbproxy.config.reading_addresses import Backend, Bind, Network, RecordsTo, ServerName, UnixPath
+from lbproxy.config.reading_addresses import Backend, Bind, Network, RecordsTo, UnixPath
+from lbproxy.config.reading_tls import Protocol, ServerName
 from lbproxy.config.readings import Choice, Duration, Flag, Name, Octets, Real, Reference, Size, Whole, Word, refuse
+from lbproxy.config.schema_tls import ListenerTlsTable, PoolTlsTable
 from lbproxy.config.shapes import OneOrMore, Table, TableOr, TableOrFalse
 from lbproxy.config.units import show
 
 _TCP_ONLY = 'this version balances TCP only, write "tcp" or leave the key out'
+_TLS_APART = "leave the key out, and set TLS in [listener.tls]"
 POLICIES: tuple[str, ...] = get_args(model.PolicyName)
 _OTHER_POLICIES = (
     ("leastconn", 'here it is called "least-connections"'),
@@ -56,6 +59,10 @@ class AfterRouteTimeouts(Table):
     write_stall: _Timeout = Field(default=None, description="Without progress in writing to a peer that does not read.")
     tunnel_idle: _Timeout = Field(default=None, description="Without a byte either way; then both sides are closed.")
     half_closed: _Timeout = Field(default=None, description="Without a byte after one side has ended its half.")
+    tls_handshake: _Timeout = Field(
+        default=None,
+        description="One handshake: with the client as its listener or the file says, with a backend at any level.",
+    )
 
 
 class AllTimeouts(AfterRouteTimeouts):
@@ -64,6 +71,10 @@ class AllTimeouts(AfterRouteTimeouts):
     proxy_header: Annotated[float | None, Duration(none=True, least=3.0)] = Field(
         default=None,
         description="From accept until the PROXY header is complete; clients on bad lines need three seconds.",
+    )
+    client_hello: Annotated[float | None, Duration(none=True, least=3.0)] = Field(
+        default=None,
+        description="Until the ClientHello is complete, where TLS passes through and a route asks what is in it.",
     )
 
 
@@ -107,6 +118,10 @@ class LimitsTable(Table):
         default=_default(model.LimitSettings, "buffers"),
         description="Bytes held for slow peers by all sessions together; beyond it those that hold most are ended.",
     )
+    handshakes: Annotated[int, Whole(1, 65_536)] = Field(
+        default=_default(model.LimitSettings, "handshakes"),
+        description="Clients within their TLS handshake at once; further ones wait.",
+    )
 
 
 class StopTable(Table):
@@ -143,7 +158,7 @@ class ListenerTable(Table):
         Field(description="Where to accept: one address or an array.")
     )
     protocol: Annotated[
-        str, Word(("tcp",), (("http", _TCP_ONLY), ("https", _TCP_ONLY), ("tls", _TCP_ONLY), ("udp", _TCP_ONLY)))
+        str, Word(("tcp",), (("http", _TCP_ONLY), ("https", _TCP_ONLY), ("tls", _TLS_APART), ("udp", _TCP_ONLY)))
     ] = Field(default="tcp", description="What is spoken; this version relays TCP.")
     pool: Annotated[str | None, Reference()] = Field(
         default=None,
@@ -173,6 +188,9 @@ class ListenerTable(Table):
         default=None,
         description="Take PROXY headers; the client address is then the one in the header. Default: none taken.",
     )
+    tls: ListenerTlsTable | None = Field(
+        default=None, description="End TLS here, with these certificates. Default: TLS passes through untouched."
+    )
     timeouts: AllTimeouts = Field(default=AllTimeouts(), description="Clocks of this listener's sessions.")
 
 
@@ -189,12 +207,22 @@ class RouteTable(Table):
         list[Annotated[str, Network()]] | None,
         OneOrMore("is empty, so nothing would match; leave the key out for all clients"),
     ] = Field(default=None, description="The networks its clients are in. Default: everybody.")
-    authority: Annotated[
-        list[Annotated[str, ServerName()]] | None,
+    server_name: Annotated[
+        list[Annotated[str, ServerName('is "*"; a route without server_name matches every name, leave the key out')]]
+        | None,
         OneOrMore("is empty, so nothing would match; leave the key out for all names"),
     ] = Field(
         default=None,
-        description="The server names, as a PROXY header carries them (listeners with `proxy_protocol`). Default: all.",
+        description="The names that clients ask for, in the TLS ClientHello or as a PROXY header carries them; "
+        "`*.example` is for one more label. Default: all.",
+    )
+    alpn: Annotated[
+        list[Annotated[str, Protocol()]] | None,
+        OneOrMore("is empty, so nothing would match; leave the key out for all protocols"),
+    ] = Field(
+        default=None,
+        description="The protocols that clients offer; with `tls` on the listener, the one that was agreed on. "
+        "Default: all.",
     )
     priority: Annotated[int, Whole(0, 9)] = Field(
         default=_default(model.RouteSettings, "priority"), description="The place in the pool's queue; 0 goes first."
@@ -241,7 +269,8 @@ class SendProxyTable(Table):
 
     version: Annotated[int, Choice((1, 2))] = Field(description="1 is a line of text, 2 is binary.")
     tlvs: list[Annotated[str, Word(get_args(model.Tlv))]] = Field(
-        default=[], description="Fields added to version 2: server name, id of the session, checksum."
+        default=[],
+        description="Fields added to version 2: server name, protocol, id of the session, checksum, facts of TLS.",
     )
 
 
@@ -269,6 +298,10 @@ class CheckTable(Table):
     )
     port: Annotated[int | None, Whole(1, 65_535)] = Field(
         default=None, description="The port to check. Default: the backend's own."
+    )
+    tls: Annotated[bool, Flag()] = Field(
+        default=_default(model.CheckSettings, "tls"),
+        description="Where the pool speaks TLS, whether checks do so too; `false` only connects.",
     )
 
 
@@ -359,6 +392,9 @@ class PoolTable(Table):
         SendProxyTable | None,
         TableOr(_version_of, '"v1", "v2"'),
     ] = Field(default=None, description='Tell backends who the client is: "v1", "v2" or a table. Default: no header.')
+    tls: Annotated[PoolTlsTable | None, TableOrFalse("true, false or a table")] = Field(
+        default=None, description="Speak TLS to the backends: `true` or a table. Default: in clear."
+    )
     check: Annotated[CheckTable | None, TableOrFalse()] = Field(
         default=CheckTable(), description="The health checks; `false` leaves health to live traffic."
     )

@@ -21,18 +21,22 @@ _NOT_YET = {
     "host": "routes by host come with HTTP; this version balances TCP only",
     "path": "routes by path come with HTTP; this version balances TCP only",
     "method": "routes by method come with HTTP; this version balances TCP only",
-    "sni": "routes by SNI come with TLS; this version knows the server name only from PROXY headers (authority)",
-    "tls": "this version balances TCP only and passes TLS through untouched",
-    "certificate": "this version balances TCP only and passes TLS through untouched",
+    "sni": "unknown key; a route by SNI is written server_name",
+    "authority": 'unknown key; did you mean "server_name"?',
+    "tls": "unknown key; TLS is set for each listener, in [listener.tls], and for each pool, in [pool.NAME.tls]",
+    "certificate": "unknown key; certificates are named in [listener.tls]: cert and key, or certificates",
     "sticky": 'this version balances TCP only; for one backend per client use the policy "maglev" or "rendezvous"',
     "cache": "this version balances TCP only",
     "admin": 'unknown key; the local socket is set with [control] socket = "unix:/run/lbproxy/control.sock"',
 }
 _BEFORE_POOL = "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"
+_EARLY = ("proxy_header", "client_hello")
 _MISSING = {
     "bind": 'is missing; a listener needs an address, as in bind = "0.0.0.0:80"',
     "backends": 'is missing; a pool needs servers, as in backends = ["10.0.0.1:80", "10.0.0.2:80"]',
     "from": "is missing; a listener that takes PROXY headers needs the list of their senders",
+    "cert": 'is missing; write the PEM file, as in cert = "/etc/ssl/site.pem"',
+    "names": 'is missing; a site needs names, as in names = ["a.example", "*.a.example"]',
 }
 
 
@@ -46,8 +50,9 @@ def sentence(error: Mapping[str, Any]) -> str:
             return _MISSING.get(str(loc[-1]), "is missing")
         case "extra_forbidden":
             return _unknown(loc)
-        case "list_type" if loc in (("listener",), ("route",)) and isinstance(error["input"], dict):
-            return f"is a single table; write [[{loc[0]}]] with two brackets on each side, once for each {loc[0]}"
+        case "list_type" if loc[-1] in ("listener", "route", "site") and isinstance(error["input"], dict):
+            name = ".".join(part for part in loc if isinstance(part, str))
+            return f"is a single table; write [[{name}]] with two brackets on each side, once for each {loc[-1]}"
         case "list_type":
             return f"is {show(error['input'])}, it must be an array, in brackets"
         case "model_type" | "dict_type":
@@ -68,6 +73,8 @@ def meant_key(error: Mapping[str, Any]) -> Path | None:
 def _no_table(loc: Path, value: object) -> str:
     if loc == ("pool",):
         return f"is {show(value)}, it must be a table; write [pool.NAME], once for each pool"
+    if loc[-1] == "tls" and loc[0] == "listener":
+        return f"is {show(value)}, it must be a table; write [listener.tls], and in it the certificate"
     if len(loc) == 2 and loc[0] == "pool":
         name = str(loc[1])
         if name in known_keys(loc):
@@ -80,7 +87,7 @@ def _no_table(loc: Path, value: object) -> str:
 def _unknown(loc: Path) -> str:
     name = str(loc[-1])
     known = known_keys(loc[:-1])
-    if name == "proxy_header" and "connect" in known:
+    if name in _EARLY and "connect" in known and name not in known:
         return _BEFORE_POOL
     meant = did_you_mean(name, known)
     if not meant and name in _NOT_YET:

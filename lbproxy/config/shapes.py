@@ -29,19 +29,22 @@ class Table(BaseModel):
 
 @dataclass(frozen=True)
 class OneOrMore:
-    """An array, or its only element without brackets. `empty` is the sentence for an array without elements."""
+    """An array, or its only element without brackets.
 
-    empty: str
+    `empty` is the sentence for an array without elements, None where such an array makes sense.
+    """
+
+    empty: str | None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self._as_array, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         (array,) = _forms(handler(schema))
-        return {"anyOf": [array["items"], dict(array, minItems=1)]}
+        return {"anyOf": [array["items"], array if self.empty is None else dict(array, minItems=1)]}
 
     def _as_array(self, value: object) -> object:
-        if value == []:
+        if value == [] and self.empty is not None:
             refuse(self.empty)
         return value if isinstance(value, list) else [value]
 
@@ -69,7 +72,12 @@ class TableOr:
 
 @dataclass(frozen=True)
 class TableOrFalse:
-    """A table, false (read as None) to switch it off, or true for its defaults."""
+    """A table, false (read as None) to switch it off, or true for its defaults.
+
+    `words` says what may be written; true is worth a word only where it is not the default.
+    """
+
+    words: str = "false or a table"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self._as_table, handler(source))
@@ -83,7 +91,7 @@ class TableOrFalse:
         if value is True:
             return {}
         if not isinstance(value, dict):
-            refuse(f"is {show(value)}, it must be false or a table")
+            refuse(f"is {show(value)}, it must be {self.words}")
         return value
 
 

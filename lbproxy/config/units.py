@@ -80,6 +80,11 @@ def show(value: object) -> str:
     return "an array" if isinstance(value, list) else "a table"
 
 
+def printable(text: str) -> str:
+    """Text that names files, for one line: a name may hold line ends, and bytes that are no UTF-8."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def listed(words: tuple[str, ...] | list[str], last: str = "or") -> str:
     """Words for a sentence: "a", "b" or "c"."""
     quoted = [f'"{word}"' for word in words]

@@ -11,6 +11,7 @@ import json
 import resource
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
@@ -60,7 +61,7 @@ def print_problems(problems: Iterable[Problem], form: str, stream: Any) -> None:
 
 def check(path: str, form: str) -> int:
     """Print what is wrong with the file at `path` to standard output; the exit status for it."""
-    return tell(load(path, resolves), path, form)
+    return tell(load(path, resolves, now=time.time()), path, form)
 
 
 def tell(loaded: Loaded, name: str, form: str) -> int:
@@ -133,7 +134,7 @@ class Prepared:
     def load_again(self) -> Loaded:
         """Read the file anew, for a reload. Names are not looked up: that could block."""
         assert self._path is not None
-        return self._with_level(load(self._path))
+        return self._with_level(load(self._path, now=time.time()))
 
 
 def prepare(
@@ -145,11 +146,17 @@ def prepare(
     level: str | None,
     check: bool,
     form: str,
+    certs: Sequence[str] = (),
+    keys: Sequence[str] = (),
 ) -> Prepared:
     """Read the file, or the quick form when `path` is None. Raises Refused, and ValueError for a wrong `level`."""
     if level is not None and level not in _LEVELS:
         raise ValueError(f"the log level is {level!r}, it must be one of {', '.join(_LEVELS)}")
-    loaded = load(path, resolves if check else None) if path else quick(list(listens), list(backends), policy)
+    now = time.time()
+    if path:
+        loaded = load(path, resolves if check else None, now=now)
+    else:
+        loaded = quick(list(listens), list(backends), policy, certs=list(certs), keys=list(keys), now=now)
     if check:
         raise Refused(tell(loaded, path or "command line", form))
     print_problems(loaded.problems, "text", sys.stderr)

@@ -33,7 +33,8 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([
         math.nan, math.inf, -math.inf, True, False, 0, -1, 10**400, 1e300, 0.0, "", "none", "web", "front", "5s", [],
         {}, "127.0.0.1:80", "0.0.0.0:80", "[::1]:80", "unix:/run/b", "systemd:x", "10.0.0.0/8", "0.0.0.0/0", "a" * 1000,
-        "x\0y", "first", "maglev", 1, 2, 3.5, 65536, [[]], [{}], {"address": "10.0.0.1:1"}, {"": 1}, "\n", "ü",
+        "x\0y", "first", "maglev", "required", "/", "a.pem", "*.a.example", "h2", 1, 2, 3.5, 65536, [[]], [{}],
+        {"address": "10.0.0.1:1"}, {"": 1}, "\n", "ü",
     ]),
     st.integers(),
     st.floats(),
@@ -73,6 +74,14 @@ def sane(loaded: Loaded) -> None:
         assert pool.bounded_load is None or 1 < pool.bounded_load <= 2
         for number in dataclasses.astuple(pool.check) + dataclasses.astuple(pool.outlier):
             assert not isinstance(number, float) or math.isfinite(number)
+    for listener in configuration.listeners:
+        if listener.tls is not None:
+            assert listener.tls.certificates
+            names = [name for site in listener.tls.sites for name in site.names]
+            assert len(set(names)) == len(names)
+            for one in listener.tls.certificates:
+                assert one.path.startswith("/")
+                assert "\0" not in one.path
     for clocks in (configuration.timeouts, *(x.timeouts for x in configuration.listeners + configuration.pools)):
         assert all_positive(clocks)
 
@@ -102,7 +111,8 @@ def test_mutated_text(text: str, data: st.DataObject) -> None:
             start = text.find("=", at) + 1
             end = text.find("\n", start)
             text = text[:start] + " " + data.draw(FRAGMENTS) + text[end:] if start and end > 0 else text
-    sane(loads(text, "f"))
+    sane(loads(text, "f", read_files=False))
+    sane(loads(text, "f", now=1.8e9))
 
 
 def places_in(node: Any) -> list[tuple[Any, Any]]:
@@ -142,7 +152,8 @@ def test_mutated_values(text: str, data: st.DataObject) -> None:
                 container[key] = data.draw(st.sampled_from([[container[key]], {"x": container[key]}]))
             case _:
                 pass
-    sane(examine(tree, Places(tree, {}), "f", lambda host: len(host) % 2 == 0))
+    for read_files in (False, True):
+        sane(examine(tree, Places(tree, {}), "f", lambda host: len(host) % 2 == 0, now=1.8e9, read_files=read_files))
 
 
 @settings(max_examples=150, deadline=None)
@@ -153,12 +164,15 @@ def test_text_of_any_kind(text: str) -> None:
 
 WORDS = st.one_of(
     st.text(max_size=20),
-    st.sampled_from(["tcp://", "tcp://127.0.0.1:80", "unix:/x", "127.0.0.1:81", "://", "http://x:1", "tcp://[::]:80"]),
+    st.sampled_from(["tcp://", "tcp://127.0.0.1:80", "unix:/x", "127.0.0.1:81", "://", "http://x:1", "tcp://[::]:80",
+                     "tls://", "tls://127.0.0.1:443", "/", "a.pem", "a\0b"]),
     st.just("\udcff"),  # what Python makes of bytes on the command line that are no UTF-8
 )  # fmt: skip
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(WORDS, max_size=3), st.lists(WORDS, max_size=3), st.one_of(st.none(), WORDS))
-def test_words_of_any_kind_on_the_command_line(listens: list[str], backends: list[str], policy: str | None) -> None:
-    sane(quick(listens, backends, policy))
+@given(*[st.lists(WORDS, max_size=3)] * 4, st.one_of(st.none(), WORDS))
+def test_words_of_any_kind_on_the_command_line(
+    listens: list[str], backends: list[str], certs: list[str], keys: list[str], policy: str | None
+) -> None:
+    sane(quick(listens, backends, policy, certs=certs, keys=keys, now=1.8e9))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lbproxy import model
+from lbproxy import model, model_tls
 from lbproxy.addresses import Address, NetworkSet
 from lbproxy.config import load, loads, quick
 from lbproxy.config.loading import LARGEST_FILE
@@ -25,12 +26,14 @@ socket = "/run/control.sock"
 [limits]
 max_connections = 5
 buffers = "1MiB"
+handshakes = 9
 [stop]
 grace = 0
 hard_stop = "1m30s"
 [timeouts]
 connect = 1
 proxy_header = "none"
+client_hello = 4
 [[listener]]
 name = "front"
 bind = ["[::1]:80", "unix:@front", "systemd:front", "localhost:81"]
@@ -42,12 +45,42 @@ allow = ["10.0.0.0/8", "::1"]
 deny = "10.1.0.0/16"
 backlog = 7
 proxy_protocol = { from = "10.0.0.2" }
-timeouts = { proxy_header = "3s", tunnel_idle = "1h" }
+timeouts = { proxy_header = "3s", tunnel_idle = "1h", tls_handshake = "7s" }
+[listener.tls]
+cert = "a.pem"
+key = "../keys/a.key"
+passphrase_file = "/etc/pass"
+ocsp_file = "a.ocsp"
+certificates = ["/etc/more", { cert = "b.pem", key = "b.key" }]
+profile = "modern"
+alpn = ["h2", "http/1.1"]
+unknown_name = "refuse"
+default_name = "A.example"
+tickets = false
+ocsp = "file"
+keylog = "/tmp/keys"
+client_ca = "ca.pem"
+client_verify = "optional"
+client_crl = "ca.crl"
+revocation = "soft"
+[[listener.tls.site]]
+names = ["a.example", "*.A.example"]
+profile = "intermediate"
+alpn = []
+client_ca = "other.pem"
+[[listener.tls.site]]
+names = "b.example"
+client_verify = "none"
+[[listener.tls.site]]
+names = "c.example"
+client_verify = "required"
+alpn = "h2"
 [[route]]
 name = "inner"
 listener = "front"
 client = "10.0.0.0/9"
-authority = ["A.example", "*.b.example"]
+server_name = ["A.example", "*.b.example"]
+alpn = ["h2", "smtp"]
 pool = "web"
 priority = 0
 timeouts = { queue = "250ms" }
@@ -61,7 +94,7 @@ queue = { size = 0, shed = "codel" }
 tries = 1
 panic_threshold = 50
 send_proxy = "v1"
-check = { interval = "1s", timeout = "0.5s", rise = 1, fall = 1, send = "PING\r\n", expect = "hex:2b50", port = 99 }
+check = { interval = "1s", timeout = 0.5, rise = 1, fall = 1, send = "P", expect = "hex:2b50", port = 9, tls = false }
 outlier = false
 slow_start = { window = "1m", aggression = 2 }
 backends = [
@@ -70,12 +103,26 @@ backends = [
 ]
 [pool.web.timeouts]
 half_closed = 5
+tls_handshake = 2
+[pool.web.tls]
+verify = false
+ca = "ca.pem"
+crl = "ca.crl"
+revocation = "soft"
+server_name = "Backend.example"
+cert = "own.pem"
+key = "own.key"
+passphrase_file = "own.pass"
+alpn = "h2"
+profile = "old"
+sessions = false
 """
 
 
 def test_every_key_arrives_where_the_model_has_it() -> None:
-    loaded = loads(EVERYTHING, "f")
+    loaded = loads(EVERYTHING, "/c/f", read_files=False)
     assert loaded.errors == ()
+    clients = model_tls.ClientAuthSettings("/c/ca.pem", True, "/c/ca.crl", True)
     assert loaded.configuration == model.Configuration(
         listeners=(
             model.ListenerSettings(
@@ -93,16 +140,50 @@ def test_every_key_arrives_where_the_model_has_it() -> None:
                 allow=NetworkSet(["10.0.0.0/8", "::1"]),
                 deny=NetworkSet(["10.1.0.0/16"]),
                 backlog=7,
-                timeouts=model.TimeoutSettings(proxy_header=3.0, tunnel_idle=3600.0),
-                line=19,
+                tls=model_tls.TlsSettings(
+                    certificates=(
+                        model_tls.CertificateSettings(
+                            "/c/a.pem", "/c/../keys/a.key", "/etc/pass", "/c/a.ocsp", line("cert =")
+                        ),
+                        model_tls.CertificateSettings("/etc/more", line=line("certificates =")),
+                        model_tls.CertificateSettings("/c/b.pem", "/c/b.key", line=line("certificates =")),
+                    ),
+                    policy=model_tls.TlsPolicy("modern", ("h2", "http/1.1"), clients),
+                    sites=(
+                        model_tls.SiteSettings(
+                            ("a.example", "*.a.example"),
+                            model_tls.TlsPolicy("intermediate", (), model_tls.ClientAuthSettings("/c/other.pem")),
+                            line("[[listener.tls.site]]"),
+                        ),
+                        model_tls.SiteSettings(
+                            ("b.example",),
+                            model_tls.TlsPolicy("modern", ("h2", "http/1.1")),
+                            line('names = "b') - 1,
+                        ),
+                        model_tls.SiteSettings(
+                            ("c.example",),
+                            model_tls.TlsPolicy("modern", ("h2",), replace(clients, optional=False)),
+                            line('names = "c') - 1,
+                        ),
+                    ),
+                    default_name="a.example",
+                    refuse_unknown=True,
+                    tickets=False,
+                    ocsp_fetch=False,
+                    keylog="/tmp/keys",
+                ),
+                timeouts=model.TimeoutSettings(proxy_header=3.0, tls_handshake=7.0, tunnel_idle=3600.0),
+                line=line("[[listener]]"),
             ),
         ),
         pools=(
             model.PoolSettings(
                 name="web",
                 backends=(
-                    model.BackendSettings("name.example:80", Address("name", "name.example", 80), line=53),
-                    model.BackendSettings("b", Address("unix", "/run/b"), 0, True, 3, "maint", line=54),
+                    model.BackendSettings("name.example:80", Address("name", "name.example", 80), line=line('  "NAME')),
+                    model.BackendSettings(
+                        "b", Address("unix", "/run/b"), 0, True, 3, "maint", line=line("  { address")
+                    ),
                 ),
                 policy="maglev",
                 label="address",
@@ -112,12 +193,25 @@ def test_every_key_arrives_where_the_model_has_it() -> None:
                 shed="codel",
                 tries=1,
                 panic_threshold=50,
-                check=model.CheckSettings(True, 1.0, 0.5, 1, 1, b"PING\r\n", b"+P", 99),
+                check=model.CheckSettings(True, 1.0, 0.5, 1, 1, b"P", b"+P", 9, False),
                 outlier=model.OutlierSettings(enabled=False),
                 slow_start=model.SlowStartSettings(60.0, 2.0),
                 send_proxy=model.SendProxySettings(1),
-                timeouts=model.TimeoutSettings(half_closed=5.0),
-                line=39,
+                tls=model_tls.BackendTlsSettings(
+                    verify=False,
+                    ca="/c/ca.pem",
+                    crl="/c/ca.crl",
+                    soft=True,
+                    server_name="backend.example",
+                    certificate=model_tls.CertificateSettings(
+                        "/c/own.pem", "/c/own.key", "/c/own.pass", line=line('cert = "own')
+                    ),
+                    alpn=("h2",),
+                    profile="old",
+                    sessions=False,
+                ),
+                timeouts=model.TimeoutSettings(tls_handshake=2.0, half_closed=5.0),
+                line=line("[pool.web]"),
             ),
         ),
         routes=(
@@ -126,20 +220,26 @@ def test_every_key_arrives_where_the_model_has_it() -> None:
                 name="inner",
                 listeners=("front",),
                 clients=NetworkSet(["10.0.0.0/9"]),
-                authority=("a.example", "*.b.example"),
+                server_names=("a.example", "*.b.example"),
+                alpn=("h2", "smtp"),
                 priority=0,
                 timeouts=model.TimeoutSettings(queue=0.25),
-                line=31,
+                line=line("[[route]]"),
             ),
         ),
-        timeouts=model.TimeoutSettings(connect=1.0, proxy_header=math.inf),
+        timeouts=model.TimeoutSettings(connect=1.0, proxy_header=math.inf, client_hello=4.0),
         records=model.RecordSettings("syslog", address=Address("ip", "127.0.0.1", 514), buffer=65536),
         log=model.LogSettings("debug", "json"),
-        limits=model.LimitSettings(5, 1024 * 1024),
+        limits=model.LimitSettings(5, 1024 * 1024, 9),
         control=model.ControlSettings("/run/control.sock"),
         stop=model.StopSettings(0.0, 90.0),
-        file="f",
+        file="/c/f",
     )
+
+
+def line(beginning: str) -> int:
+    """The number of the first line of EVERYTHING that begins so."""
+    return next(n for n, text in enumerate(EVERYTHING.splitlines(), 1) if text.startswith(beginning))
 
 
 def test_what_is_not_written_has_the_model_s_defaults() -> None:
@@ -262,11 +362,14 @@ def test_a_single_listener_of_the_quick_form_is_called_tcp() -> None:
     ("listens", "backends", "policy", "problems"),
     [
         (["https://[::1]:80"], ["10.0.0.1:1"], None, [
-            '--listen: is "https://[::1]:80"; this version balances TCP only, write tcp://[::1]:80',
+            '--listen: is "https://[::1]:80"; this version balances TCP only, write tls://[::1]:80',
+        ]),
+        (["http://[::1]:80"], ["10.0.0.1:1"], None, [
+            '--listen: is "http://[::1]:80"; this version balances TCP only, write tcp://[::1]:80',
         ]),
         (["tpc://[::1]:80"], ["10.0.0.1:1"], None, [
-            '--listen: is "tpc://[::1]:80"; a listener is written tcp://127.0.0.1:8080 or unix:/run/app.sock; '
-            'did you mean "tcp"?',
+            '--listen: is "tpc://[::1]:80"; a listener is written tcp://127.0.0.1:8080, tls://127.0.0.1:8443 or '
+            'unix:/run/app.sock; did you mean "tcp"?',
         ]),
         (["tcp://127.0.0.1"], ["10.0.0.1:99999"], "fist", [
             "--listen: '127.0.0.1' has no port; write it as 127.0.0.1:80",

@@ -40,7 +40,7 @@ def test_the_base_has_no_problem() -> None:
 
 POOL = [
     ("weight = 1", "unknown key; known here are backends, policy, hash_key, label, bounded_load, max_active, queue, "
-     "tries, panic_threshold, send_proxy, check, outlier, slow_start, timeouts"),
+     "tries, panic_threshold, send_proxy, tls, check, outlier, slow_start, timeouts"),
     ("polcy = 1", 'unknown key; did you mean "policy"?'),
     ('sticky = "x"', "this version balances TCP only; for one backend per client use the policy "
      '"maglev" or "rendezvous"'),
@@ -85,11 +85,13 @@ INNER = [
     ("timeouts = { connect = 0 }", "timeouts.connect", 'is 0, it must be from 1ms to 365d ("none" switches it off)'),
     ("timeouts = { proxy_header = 5 }", "timeouts.proxy_header",
      "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"),
+    ("timeouts = { client_hello = 5 }", "timeouts.client_hello",
+     "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"),
     ('send_proxy = { version = 1, tlvs = ["crc32c"] }', "send_proxy.tlvs",
      "needs version = 2; version 1 has no such fields"),
     ('send_proxy = { version = 2, tlvs = ["crc32c", "crc32c"] }', "send_proxy.tlvs", 'names "crc32c" more than once'),
     ('send_proxy = { version = 2, tlvs = ["crc32"] }', "send_proxy.tlvs[0]",
-     'is "crc32", it must be "authority", "unique_id" or "crc32c"; did you mean "crc32c"?'),
+     'is "crc32", it must be "authority", "alpn", "unique_id", "crc32c" or "tls"; did you mean "crc32c"?'),
     ("send_proxy = {}", "send_proxy.version", "is missing"),
     ('queue = { shed = "code" }', "queue.shed", 'is "code", it must be "none" or "codel"; did you mean "codel"?'),
 ]  # fmt: skip
@@ -155,6 +157,8 @@ LISTENERS = [
     ("", '1: listener[0].bind: is missing; a listener needs an address, as in bind = "0.0.0.0:80"'),
     ('bind = "10.0.0.1:81"\nprotocol = "http"', '4: listener[0].protocol: is "http"; this version balances TCP only, '
      'write "tcp" or leave the key out'),
+    ('bind = "10.0.0.1:81"\nprotocol = "tls"',
+     '4: listener[0].protocol: is "tls"; leave the key out, and set TLS in [listener.tls]'),
     ('bind = "10.0.0.1:81"\nproxy_protocol = {}', "4: listener[0].proxy_protocol.from: is missing; a listener that "
      "takes PROXY headers needs the list of their senders"),
     ('bind = "10.0.0.1:81"\nproxy_protocol = { from = [] }', "4: listener[0].proxy_protocol.from: is empty; a listener "
@@ -195,7 +199,8 @@ ELSEWHERE = [
     ("[limits]\nmax_connections = 1_000_000_000",
      "2: limits.max_connections: is 1000000000, it must be a whole number from 1 to 10000000"),
     ("[timeout]\nconnect = 5", '1: timeout: unknown key; did you mean "timeouts"?'),
-    ("[tls]", "1: tls: this version balances TCP only and passes TLS through untouched"),
+    ("[tls]", "1: tls: unknown key; TLS is set for each listener, in [listener.tls], and for each pool, in "
+     "[pool.NAME.tls]"),
     ("[pool]\n[pool.empty]", "2: pool.empty.backends: is missing; a pool needs servers, as in "
      'backends = ["10.0.0.1:80", "10.0.0.2:80"]'),
     ("[pool.empty]\nbackends = []", "2: pool.empty.backends: is empty; a pool needs at least one backend"),
@@ -215,8 +220,18 @@ ELSEWHERE = [
      "3: route[0].host: routes by host come with HTTP; this version balances TCP only"),
     ('[[route]]\npool = "web"\nclient = []',
      "3: route[0].client: is empty, so nothing would match; leave the key out for all clients"),
-    ('[[route]]\npool = "web"\nauthority = "https://a"', '3: route[0].authority: is "https://a", it must be '
+    ('[[route]]\npool = "web"\nserver_name = "https://a"', '3: route[0].server_name: is "https://a", it must be '
      '"a.example" or "*.example", without port or scheme'),
+    ('[[route]]\npool = "web"\nserver_name = "*"', '3: route[0].server_name: is "*"; a route without server_name '
+     "matches every name, leave the key out"),
+    ('[[route]]\npool = "web"\nauthority = "a"', '3: route[0].authority: unknown key; did you mean "server_name"?'),
+    ('[[route]]\npool = "web"\nsni = "a"', "3: route[0].sni: unknown key; a route by SNI is written server_name"),
+    ('[[route]]\npool = "web"\nalpn = ["h2", "h2"]', '3: route[0].alpn: names "h2" more than once'),
+    ('[[route]]\npool = "web"\nalpn = ["http/2"]',
+     '3: route[0].alpn[0]: is "http/2"; this protocol is called "h2" in ALPN'),
+    ("[limits]\nhandshakes = 0", "2: limits.handshakes: is 0, it must be a whole number from 1 to 65536"),
+    ("[timeouts]\nclient_hello = 1",
+     '2: timeouts.client_hello: is 1, it must be from 3s to 365d ("none" switches it off)'),
     ('[route]\npool = "web"',
      "1: route: is a single table; write [[route]] with two brackets on each side, once for each route"),
 ]  # fmt: skip
@@ -235,8 +250,10 @@ WARNINGS = [
      'policy ("ketama", "maglev" or "rendezvous") has a use for it'),
     ('max_active = "none"\nqueue = { size = 5 }',
      '2: warning: pool.web.queue: has no effect: with max_active = "none" nobody ever waits'),
-    ('[[route]]\nlistener = "web"\nauthority = "a.example"\npool = "web"', "3: warning: route[0].authority: never "
-     "matches: the name comes from PROXY headers, and no listener of this route has proxy_protocol"),
+    ('[[route]]\nalpn = ["h2", "x"]\npool = "web"\n[[route]]\nalpn = "h2"\nserver_name = "a.example"\npool = "web"',
+     "4: warning: route[1]: never matches: the route in line 7 takes all its clients first"),
+    ('[[listener]]\nbind = "10.0.0.1:81"\npool = "web"\n[listener.timeouts]\nclient_hello = 3',
+     "5: warning: listener[1].timeouts.client_hello: has no effect: no route here has server_name or alpn"),
     ('[[route]]\nclient = "10.0.0.0/8"\npool = "web"\n[[route]]\nclient = ["10.1.0.0/16", "10.2.3.4"]\npool = "web"',
      "4: warning: route[1]: never matches: the route in line 7 takes all its clients first"),
     ('[[listener]]\nname = "b"\nbind = "10.0.0.1:81"\n[[route]]\nlistener = "b"\npool = "web"\n[[route]]\n'
