@@ -11,12 +11,15 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from lbproxy.addresses import Address
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import TryError
 from lbproxy.net.dialing import connect_error, open_connection
 from lbproxy.net.polling import WRITE
 from lbproxy.net.relaying import RelayShared, RelaySide
+from lbproxy.net.tls.clients import ClientTls
+from lbproxy.net.tls.failures import TlsFailure
 from lbproxy.session.relay import Relay
 
 _UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EALREADY})
@@ -32,18 +35,34 @@ class Balancer(Protocol):
     def target(self, backend: Backend) -> tuple[int, Any] | None:
         """Socket family and address to dial now, None while its name has never been resolved."""
 
+    def tls_of(self, pool: Pool) -> ClientTls | None:
+        """How TLS is spoken with the backends of `pool`, None where it is not."""
+
     def unreachable(self, backend: Backend) -> None:
         """The address that `target` gave did not answer; another one of the same name may."""
 
 
 class BackendSide(RelaySide):
-    """The side that we dial. Until it is connected, writability and errors mean the outcome of the connect."""
+    """The side that we dial. Until it is connected, writability and errors mean the outcome of the connect; with `tls`
+    a handshake follows. `address` is the backend's as it is configured.
+    """
 
-    __slots__ = ("_target", "connecting")
+    __slots__ = ("_address", "_securing", "_target", "_tls", "connecting")
 
-    def __init__(self, shared: RelayShared, sock: socket.socket, session: Relay, target: Any) -> None:
+    def __init__(
+        self,
+        shared: RelayShared,
+        sock: socket.socket,
+        session: Relay,
+        target: Any,
+        tls: ClientTls | None,
+        address: Address,
+    ) -> None:
         super().__init__(shared, sock, session)
         self._target = target
+        self._tls = tls
+        self._address = address
+        self._securing = False
         self.connecting = True
 
     def doWrite(self) -> None:
@@ -61,25 +80,73 @@ class BackendSide(RelaySide):
         code = self.sock.connect_ex(self._target)
         if code in (0, errno.EISCONN):
             self.connecting = False
-            self.session.connected()
+            if self._tls is None:
+                self.session.connected()
+            else:
+                self._begin_tls(self._tls)
         elif code not in (errno.EALREADY, errno.EINPROGRESS, errno.EINTR):
             self._failed(connect_error(code))
 
+    def _begin_tls(self, tls: ClientTls) -> None:
+        assert self.sock is not None
+        self._securing = True
+        self.session.securing()
+        try:
+            channel = tls.begin(self._address, self.sock)
+        except TlsFailure as failure:
+            self.handshake_over(failure)
+            return
+        introduction = self.session.introduce()
+        if introduction:
+            self.write(introduction)
+            if self.sock is None:
+                return  # the backend was gone, and the session has dealt with it
+        self.secure(channel)
+
+    def handshake_over(self, failure: TlsFailure | None) -> None:
+        """See RelaySide."""
+        session, tls, channel = self.session, self._tls, self.channel
+        if failure is None and tls is not None and channel is not None:
+            try:
+                facts = tls.verify(self._address, channel, session.world.clock() - session.securing_since)
+            except TlsFailure as problem:
+                failure = problem
+            else:
+                self._securing = False
+                session.connected(facts)
+                return
+        self._failed(TryError.TLS, "" if failure is None else f"{failure.word}: {failure.strerror}")
+
     def resume_reading(self) -> None:
         """See RelaySide."""
-        if not self.connecting:
+        if not (self.connecting or self._securing):
             super().resume_reading()
+
+    def write_failed(self, problem: OSError) -> None:
+        """See RelaySide."""
+        if self._securing:
+            self.lost(problem)
+        else:
+            super().write_failed(problem)
 
     def lost(self, problem: OSError) -> None:
         """See Transport."""
         if self.connecting:
             self._failed(connect_error(problem.errno or errno.ECONNRESET))
+        elif self._securing:
+            self._failed(TryError.TLS, "closed: the backend closed within the TLS handshake")
         else:
             super().lost(problem)
 
-    def _failed(self, error: TryError) -> None:
+    def close(self) -> None:
+        """See Side."""
+        if self.channel is not None and self._tls is not None:
+            self._tls.remember(self._address, self.channel)
+        super().close()
+
+    def _failed(self, error: TryError, detail: str = "") -> None:
         self.close()
-        self.session.dial_failed(error)
+        self.session.dial_failed(error, detail)
 
 
 class ProxyClientFactory:
@@ -120,7 +187,9 @@ class ProxyClientFactory:
             sock.close()
             session.dial_failed(connect_error(code))
             return
-        side = BackendSide(self._shared, sock, session, target[1])
+        pool = session.pool
+        tls = None if pool is None or pool.settings.tls is None else self._balancer.tls_of(pool)
+        side = BackendSide(self._shared, sock, session, target[1], tls, backend.address)
         session.dialling(side)
         side.watch(WRITE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,14 +17,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lbproxy.errors import Outcome
-from lbproxy.model import ListenerSettings
+from lbproxy.errors import INTERNAL, Outcome
+from lbproxy.model import ListenerSettings, Timeouts
+from lbproxy.net.accepted import AcceptedSide
 from lbproxy.net.admission import Admission, Total
 from lbproxy.net.polling import READ
-from lbproxy.net.relaying import RelaySide
+from lbproxy.net.tls.complaints import Complaints
+from lbproxy.net.tls.sites import Refusal, Sites
 from lbproxy.net.worker import Worker
+from lbproxy.preamble import ClientHello
 from lbproxy.routing import ListenerRoutes, Route
 from lbproxy.session.relay import Endpoint, Relay
+from lbproxy.session.seams import Opening
 
 # Accepted in one go at the most, so that a storm of new clients does not starve those who are here.
 _ACCEPTS = 32
@@ -60,27 +65,38 @@ class Listener:
         routes: ListenerRoutes,
         worker: Worker,
         total: Total,
-        header_timeout: float,
+        timeouts: Timeouts,
+        sites: Sites | None = None,
     ) -> None:
-        """`header_timeout` is how long a PROXY header may take, where the settings ask for one (seconds)."""
-        self.settings = settings
+        """`timeouts` are the clocks until a route is known. `sites` are what TLS is ended with, None for no TLS."""
         self.name = settings.name
-        self.routes = routes
         self.worker = worker
         self.admission = Admission(settings, total)
         self.ports: list[Port] = []
-        self.header_timeout = header_timeout
         worker.when_room.append(self.resume)
         self.paused_total = 0
+        self.handshakes: Counter[str] = Counter()
+        self._complaints = Complaints(settings.name, worker.clock)
         self._said = float("-inf")
+        self.configure(settings, routes, timeouts, sites)
 
-    def configure(self, settings: ListenerSettings, routes: ListenerRoutes, header_timeout: float) -> None:
-        """Go by other settings from now on, binds apart."""
-        self.header_timeout = header_timeout
+    def configure(
+        self, settings: ListenerSettings, routes: ListenerRoutes, timeouts: Timeouts, sites: Sites | None = None
+    ) -> None:
+        """Go by other settings from now on, binds apart. What has begun goes on as it began."""
         self.settings = settings
         self.routes = routes
+        self.only_route = routes.only
+        self.sites = sites
+        header, tls = settings.proxy_from is not None, sites is not None
+        hello = not tls and routes.by_name
+        self.opening = Opening(header, hello, tls, timeouts, plain=not (header or hello or tls))
         self.admission.configure(settings)
         self.resume()
+
+    def use_sites(self, sites: Sites) -> None:
+        """End TLS with these for new handshakes; those that have begun go on with what they have."""
+        self.sites = sites
 
     def accept_on(self, sockets: Sequence[socket.socket]) -> None:
         """Accept on exactly these listening sockets from now on. They stay their owner's, who closes them."""
@@ -126,10 +142,27 @@ class Listener:
 
     # Gate.
 
-    def find_route(self, client_ip: str, authority: str | None) -> Route | None:
+    def find_route(self, client_ip: str, server_name: str | None, protocols: tuple[bytes, ...]) -> Route | None:
         """See Gate."""
-        routes = self.routes
-        return routes.only or routes.find(client_ip, authority)
+        return self.routes.find(client_ip, server_name, [name.decode("latin-1") for name in protocols])
+
+    def secure(self, session: Relay, hello: ClientHello) -> None:
+        """See Gate."""
+        side = session.client
+        if self.sites is None or not isinstance(side, AcceptedSide):
+            session.kill(INTERNAL)  # a reload has taken TLS away since this session began
+            return
+        site = self.sites.choose(hello)
+        if isinstance(site, Refusal):
+            session.refuse_handshake(site.word, site.message, site.alert)
+        else:
+            side.ask_handshake(site)
+
+    def handshake_ended(self, session: Relay, result: str, message: str) -> None:
+        """See Gate."""
+        self.handshakes[result] += 1
+        if message:
+            self._complaints.complain(session.source[0], result, message)
 
     @property
     def sessions(self) -> int:
@@ -214,7 +247,7 @@ class Port:
         worker = listener.worker
         local = self._local or _endpoint(sock.getsockname())
         session = Relay(worker, listener, peer, local, worker.session_time())
-        session.begin(RelaySide(worker, sock, session), self._listener.header_timeout if senders is not None else None)
+        session.begin(AcceptedSide(worker, sock, session))
 
     def doWrite(self) -> None:
         """Ports are never written to."""

@@ -121,7 +121,8 @@ class Transport:
             self.progressed()
             return
         self.pending = None
-        self.unwatch(WRITE)
+        if not self.held:
+            self.unwatch(WRITE)
         if self.finishing:
             self._shut_down()
         self.flushed()

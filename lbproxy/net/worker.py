@@ -18,6 +18,8 @@ from lbproxy.errors import LOCAL_RESOURCE
 from lbproxy.net.backend import Balancer, ProxyClientFactory
 from lbproxy.net.polling import poller_for
 from lbproxy.net.splicing import Pipes
+from lbproxy.net.tls.handshakes import Handshakes
+from lbproxy.net.tls.way import channel_class
 from lbproxy.net.transport import Budget
 from lbproxy.net.wheel import Timed, Wheel
 from lbproxy.session.relay import Relay
@@ -49,11 +51,18 @@ class Worker:
         fault: Callable[[BaseException], None],
         *,
         buffers: int,
+        handshakes: int = 256,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        """`ended` hears of every session's end, `fault` of every exception of ours; `buffers` is in bytes."""
+        """`ended` hears of every session's end, `fault` of every exception of ours; `buffers` is in bytes, `handshakes`
+        how many may be under way at once.
+        """
         self.reactor = reactor
         self.clock = clock
+        self.wall = wall
+        self.handshakes = Handshakes(handshakes, clock, self.later)
+        self.channel_class = channel_class()
         self.poller = poller_for(reactor)
         self.budget = Budget(buffers)
         self.pipes = Pipes(pipe_limit())
@@ -69,6 +78,10 @@ class Worker:
         self._running = False
         self.when_room: list[Callable[[], None]] = []
         self.shed_total = 0
+
+    def later(self, delay: float, call: Callable[[], None]) -> object:
+        """See RelayShared."""
+        return self.reactor.callLater(delay, call)
 
     def room_again(self) -> None:
         """A session has ended while some listener was full: all may accept again, and find out whether they can."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lbproxy import errors
 from lbproxy.errors import Outcome, TryError
-from lbproxy.session.phases import CONNECT, DATA, ENDING, HEADER, OVER, QUEUE
+from lbproxy.session.phases import CONNECT, DATA, ENDING, HANDSHAKE, HEADER, HELLO, OVER, QUEUE
 from lbproxy.session.seams import Side
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def expire(session: Relay, now: float) -> float | None:
         if left <= 0:
             session.rule = "P2"
         return _waiting(session, left, "proxy_header", errors.PROXY_HEADER_TIMEOUT)
+    if phase in (HELLO, HANDSHAKE):
+        return _opening(session, now)
     return _ending(session, now) if phase == ENDING else None
 
 
@@ -48,13 +50,31 @@ def _waiting(session: Relay, left: float, timer: str, outcome: Outcome) -> float
     return None
 
 
+def _opening(session: Relay, now: float) -> float | None:
+    """TLS is ended here and has its time; or a name is waited for, which nobody has to tell."""
+    if session.gate.opening.tls:
+        left = session.hello_began + session.timeouts.tls_handshake - now
+        return _waiting(session, left, "tls_handshake", errors.TLS_HANDSHAKE_TIMEOUT)
+    left = session.hello_began + session.timeouts.client_hello - now
+    if left <= 0 and session.client is not None and not session.client.keeps:
+        session.silent()
+        return None if session.phase == OVER else session.timeouts.connect
+    if left <= 0:
+        session.rule = "L9"
+    return _waiting(session, left, "client_hello", errors.CLIENT_HELLO_TIMEOUT)
+
+
 def _connecting(session: Relay, now: float) -> float | None:
-    left = session.try_began + session.timeouts.connect - now
+    timeouts, securing = session.timeouts, session.securing_since >= 0
+    if securing:
+        left = session.securing_since + timeouts.tls_handshake - now
+    else:
+        left = session.try_began + timeouts.connect - now
     if left <= 0:
         if session.backend_side is not None:
             session.backend_side.close()
-            session.dial_failed(TryError.TIMEOUT)
-        left = session.timeouts.connect
+            session.dial_failed(TryError.TLS_TIMEOUT if securing else TryError.TIMEOUT)
+        left = timeouts.connect
     return None if session.phase == OVER else left
 
 

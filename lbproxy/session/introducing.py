@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lbproxy.model import SendProxySettings
-from lbproxy.preamble import encode_v1, encode_v2
+from lbproxy.preamble import ProxyTls, encode_v1, encode_v2
+from lbproxy.session.secured import tls_for_backends
 
 if TYPE_CHECKING:
     from lbproxy.session.relay import Relay
@@ -17,10 +18,20 @@ def introduction(session: Relay, settings: SendProxySettings) -> bytes:
     local = session.local if session.local[0] else None
     if settings.version == 1:
         return encode_v1(source, local)
+    wanted = settings.tlvs
     return encode_v2(
         source,
         local,
-        authority=session.header.authority if session.header and "authority" in settings.tlvs else None,
-        unique_id=session.unique_id().encode() if "unique_id" in settings.tlvs else None,
-        crc32c="crc32c" in settings.tlvs,
+        authority=session.server_name if "authority" in wanted else None,
+        alpn=next(iter(session.protocols), None) if "alpn" in wanted and session.agreed else None,
+        unique_id=session.unique_id().encode() if "unique_id" in wanted else None,
+        crc32c="crc32c" in wanted,
+        tls=_tls(session) if "tls" in wanted else None,
     )
+
+
+def _tls(session: Relay) -> ProxyTls | None:
+    """Of the TLS that we ended, else what the header that came in front of this session told."""
+    if session.tls is not None:
+        return tls_for_backends(session.tls)
+    return None if session.header is None else session.header.tls

@@ -26,6 +26,7 @@ class TryRecord(msgspec.Struct):
     ms: float
     # Of the retry classes TCP knows A alone: nothing was sent.
     klass: str = msgspec.field(name="class", default="A")
+    detail: str = ""
 
 
 class RelayRecord(msgspec.Struct):
@@ -62,6 +63,20 @@ class RelayRecord(msgspec.Struct):
     queue_pool: int
     sni: str = ""
     unique_id: str = ""
+    tls: str = ""
+    cipher: str = ""
+    group: str = ""
+    alpn: str = ""
+    resumed: bool = False
+    t_handshake_ms: float = -1
+    client_verify: str = ""
+    client_cert: str = ""
+    client_subject: str = ""
+    tls_error: str = ""
+    backend_tls: str = ""
+    backend_cipher: str = ""
+    backend_resumed: bool = False
+    namespace: str = ""
 
 
 def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayRecord:
@@ -99,8 +114,34 @@ def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayR
         0 if pool is None else pool.active,
         0 if backend is None else backend.active,
         0 if pool is None else pool.queued,
-        "" if header is None or header.authority is None else header.authority[:_FIELD],
+        (session.server_name or "")[:_FIELD],
         "" if header is None or header.unique_id is None else _text(header.unique_id),
+        *_tls_fields(session),
+        namespace="" if header is None or header.namespace is None else header.namespace[:_FIELD],
+    )
+
+
+def _tls_fields(session: Relay) -> tuple[str, str, str, str, bool, float, str, str, str, str, str, str, bool]:
+    """From `tls` to `backend_resumed`, in the record's order."""
+    ours, theirs = session.tls, session.backend_tls
+    backend = ("", "", False) if theirs is None else (theirs.version, theirs.cipher, theirs.resumed)
+    if ours is None:
+        offered = session.protocols
+        alpn = _text(offered[0]) if offered else ""
+        return ("", "", "", alpn, False, -1, "", "", "", session.tls_error, *backend)
+    certificate = ours.certificate
+    return (
+        ours.version,
+        ours.cipher,
+        ours.group,
+        ours.alpn,
+        ours.resumed,
+        _ms(ours.seconds),
+        ours.verified,
+        "" if certificate is None else certificate.fingerprint,
+        "" if certificate is None else certificate.subject[:_FIELD],
+        session.tls_error,
+        *backend,
     )
 
 
@@ -135,4 +176,5 @@ def _text(raw: bytes) -> str:
 
 
 def _try(one: Try) -> TryRecord:
-    return TryRecord(one.backend, one.address, None if one.error is None else one.error.value, _ms(one.seconds))
+    error = None if one.error is None else one.error.value
+    return TryRecord(one.backend, one.address, error, _ms(one.seconds), detail=one.detail[:_FIELD])

@@ -1,7 +1,7 @@
 """A relay: one TCP client, from its acceptance to its record.
 
-Owns what happens and in which order: header, route, backend, queue, retries, half-close, reset, deadlines. Refuses to
-know sockets: it is told events by its two sides and answers with the few verbs of `session/seams.py`. The bytes
+Owns what happens and in which order: header, TLS, route, backend, queue, retries, half-close, reset, deadlines. Refuses
+to know sockets: it is told events by its two sides and answers with the few verbs of `session/seams.py`. The bytes
 themselves go from side to side in `net/relaying.py` without passing through here.
 
 The phases are in `session/phases.py`, the clock's part in `session/deadlines.py`.
@@ -14,23 +14,33 @@ from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome, TryError
 from lbproxy.model import Timeouts
-from lbproxy.preamble import HeaderReader, PreambleError, ProxyHeader
+from lbproxy.preamble import ClientHello, HeaderReader, HelloReader, PreambleError, ProxyHeader, looks_like_http
 from lbproxy.routing import Route
 from lbproxy.session.deadlines import STALL_LOOKS, expire
 from lbproxy.session.introducing import introduction
-from lbproxy.session.phases import CONNECT, DATA, ENDING, HEADER, OVER, QUEUE
+from lbproxy.session.phases import CONNECT, DATA, ENDING, HANDSHAKE, HEADER, HELLO, OVER, QUEUE
 from lbproxy.session.retrying import Try, may_try_again
 from lbproxy.session.seams import ClientSide, Gate, Side, World
+from lbproxy.session.secured import TlsFacts
 
 _KEYED = frozenset({"ketama", "maglev", "rendezvous"})
 _GONE = {
     HEADER: errors.CLIENT_GONE_IN_HEADER,
+    HELLO: errors.CLIENT_GONE_IN_HEADER,
+    HANDSHAKE: errors.CLIENT_GONE_IN_HEADER,
     QUEUE: errors.CLIENT_GONE_IN_QUEUE,
     CONNECT: errors.CLIENT_GONE_IN_CONNECT,
     DATA: errors.CLIENT_GONE_IN_DATA,
 }
 
 _DEFAULTS = Timeouts()
+
+# For those who speak HTTP to a port that speaks TLS (threats.md L10).
+_HINT = b"This port speaks TLS. Write https:// in the address.\n"
+_SPEAK_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+    % (len(_HINT), _HINT)
+)
 
 Endpoint = tuple[str, int]
 
@@ -47,6 +57,7 @@ class Relay:
         "admitted",
         "backend",
         "backend_side",
+        "backend_tls",
         "client",
         "closing_at",
         "connected_at",
@@ -54,7 +65,11 @@ class Relay:
         "first_try_at",
         "gate",
         "header",
+        "hello",
+        "hello_began",
+        "hello_reader",
         "id",
+        "introduced",
         "local",
         "outcome",
         "peer",
@@ -67,12 +82,15 @@ class Relay:
         "retrying",
         "route",
         "rule",
+        "securing_since",
         "served_by",
         "slot",
         "source",
         "started",
         "timeouts",
         "timer",
+        "tls",
+        "tls_error",
         "tried",
         "tries",
         "try_began",
@@ -108,6 +126,13 @@ class Relay:
         self.watched_over = False
         self.reader: HeaderReader | None = None
         self.header: ProxyHeader | None = None
+        self.hello_reader: HelloReader | None = None
+        self.hello: ClientHello | None = None
+        self.hello_began = self.securing_since = -1.0
+        self.tls: TlsFacts | None = None
+        self.backend_tls: TlsFacts | None = None
+        self.tls_error = ""
+        self.introduced = False
         self.queued_at = -1.0
         self.queue_seconds = 0.0
         self.first_try_at = self.try_began = self.connected_at = self.first_byte_at = self.closing_at = -1.0
@@ -121,25 +146,34 @@ class Relay:
 
     # Beginning.
 
-    def begin(self, client: ClientSide, header_timeout: float | None) -> None:
-        """Start with an accepted `client`, admitted already; with a timeout, a PROXY header comes first and tells who
-        asks for admission.
+    def begin(self, client: ClientSide) -> None:
+        """Start with an accepted `client`, admitted already unless a PROXY header comes first and tells who asks for
+        admission.
         """
         self.client = client
-        if header_timeout is None:
+        opening = self.gate.opening
+        if opening.plain:
             self.admitted = self.peer[0]
             self._choose_route()
             return
+        self.timeouts = opening.timeouts
+        if not opening.header:
+            self.admitted = self.peer[0]
+            self._await_hello()
+            return
         self.phase = HEADER
         self.reader = HeaderReader()
-        self.timeouts = Timeouts(proxy_header=header_timeout)
-        self.world.wheel.add(self, header_timeout)
+        self.world.wheel.add(self, self.timeouts.proxy_header)
         client.start_reading()
 
     def arrived(self) -> None:
         """The client sent bytes while no backend was joined; they are kept by its side."""
-        if self.phase != HEADER:
-            return
+        if self.phase == HEADER:
+            self._header_arrived()
+        elif self.phase == HELLO:
+            self._hello_arrived()
+
+    def _header_arrived(self) -> None:
         client, reader = self.client, self.reader
         assert client is not None  # a session in this phase has both
         assert reader is not None
@@ -163,11 +197,113 @@ class Relay:
             self._over(refusal)
             return
         self.admitted = self.source[0]
+        opening = self.gate.opening
+        if opening.tls or (opening.hello and header.authority is None):
+            self._await_hello()
+        else:
+            self._choose_route()
+
+    def _await_hello(self) -> None:
+        """TLS is ended here, or routes ask which name the client wants: both are in its first message."""
+        client = self.client
+        assert client is not None
+        self.phase = HELLO
+        self.hello_reader = HelloReader()
+        self.hello_began = self.world.clock()
+        self.world.wheel.sooner(self, self._hello_seconds)
+        client.start_reading()
+        if client.keeps:
+            self._hello_arrived()
+
+    @property
+    def _hello_seconds(self) -> float:
+        return self.timeouts.tls_handshake if self.gate.opening.tls else self.timeouts.client_hello
+
+    def _hello_arrived(self) -> None:
+        client, reader = self.client, self.hello_reader
+        assert client is not None  # a session in this phase has both
+        assert reader is not None
+        try:
+            hello = reader.feed(client.kept)
+        except PreambleError as problem:
+            self._no_hello(problem, client)
+            return
+        if hello is None:
+            return
+        self.hello_reader = None
+        self.hello = hello
+        if self.gate.opening.tls:
+            self.phase = HANDSHAKE
+            self.gate.secure(self, hello)
+        else:
+            self._choose_route()
+
+    def silent(self) -> None:
+        """No byte came in time: a client of a protocol in which the server speaks first. It named nobody."""
+        self.hello_reader = None
         self._choose_route()
 
+    def _no_hello(self, problem: PreambleError, client: ClientSide) -> None:
+        """Something else than TLS: no name to go by, or no way to go on."""
+        if self.gate.opening.tls:
+            self.rule = problem.rule
+            answer = _SPEAK_TLS if problem.rule == "L10" and looks_like_http(client.kept) else b""
+            self.refuse_handshake("not_tls" if problem.rule == "L10" else "client_hello", problem.message, answer)
+        elif problem.rule == "L10":
+            self._choose_route()
+        else:
+            self.rule = problem.rule
+            self._over(errors.CLIENT_HELLO_BAD)
+
+    def refuse_handshake(self, word: str, message: str, answer: bytes) -> None:
+        """The client is turned away before OpenSSL hears of it; `answer` tells it why."""
+        client = self.client
+        assert client is not None
+        client.take_kept()
+        if answer:
+            client.write(answer)
+        self.handshake_failed(word, message)
+
+    def handshake_failed(self, word: str, message: str) -> None:
+        """TLS with the client came to nothing."""
+        self.tls_error = word
+        self.gate.handshake_ended(self, word, message)
+        self._over(errors.TLS_HANDSHAKE)
+
+    def gave_way(self) -> None:
+        """The client let us wait within its handshake while others waited for their turn."""
+        self.time_out("tls_handshake", errors.TLS_HANDSHAKE_TIMEOUT)
+
+    def secured(self, facts: TlsFacts) -> None:
+        """TLS with the client stands."""
+        self.tls = facts
+        self.gate.handshake_ended(self, "resumed" if facts.resumed else "full", "")
+        self._choose_route()
+
+    @property
+    def server_name(self) -> str | None:
+        """The name that the client asked for, None when it named none."""
+        if self.hello is not None:
+            return self.hello.server_name
+        return None if self.header is None else self.header.authority
+
+    @property
+    def agreed(self) -> bool:
+        """Whether `protocols` is what client and proxy have agreed on, not just an offer."""
+        return self.tls is not None or self.hello is None
+
+    @property
+    def protocols(self) -> tuple[bytes, ...]:
+        """The protocols that routes go by: the one agreed on, else those that are offered."""
+        if self.tls is not None:
+            return (self.tls.alpn.encode("ascii", "backslashreplace"),) if self.tls.alpn else ()
+        if self.hello is not None:
+            return self.hello.alpn
+        return (self.header.alpn,) if self.header is not None and self.header.alpn else ()
+
     def _choose_route(self) -> None:
-        header = self.header
-        route = self.gate.find_route(self.source[0], None if header is None else header.authority)
+        gate = self.gate
+        route = gate.only_route or gate.find_route(self.source[0], self.server_name, self.protocols)
         if route is None:
             self._over(errors.NO_ROUTE)
             return
@@ -181,7 +317,7 @@ class Relay:
         self.priority = route.priority
         client = self.client
         assert client is not None
-        if header is None:
+        if gate.opening.plain:
             client.start_reading()
         self.world.wheel.sooner(self, timeouts.connect)
         self.world.factory.connect(self, self.world.clock())
@@ -218,6 +354,8 @@ class Relay:
         """The held backend is dialled now."""
         self.phase = CONNECT
         self.try_began = now
+        self.securing_since = -1.0
+        self.introduced = False
         if self.first_try_at < 0:
             self.first_try_at = now
 
@@ -227,8 +365,21 @@ class Relay:
         if self.slot < 0 or self.tries is not None or self.queued_at >= 0:
             self.world.wheel.sooner(self, self.timeouts.connect)
 
-    def connected(self) -> None:
-        """The backend took the connection: join the sides."""
+    def securing(self) -> None:
+        """The backend took the connection, now TLS is agreed on with it."""
+        self.securing_since = self.world.clock()
+        self.world.wheel.sooner(self, self.timeouts.tls_handshake)
+
+    def introduce(self) -> bytes:
+        """What goes to the backend in front of everything else, once."""
+        pool = self.pool
+        assert pool is not None
+        settings = None if self.introduced else pool.settings.send_proxy
+        self.introduced = True
+        return b"" if settings is None else introduction(self, settings)
+
+    def connected(self, facts: TlsFacts | None = None) -> None:
+        """The backend took the connection, and its part in TLS if there are `facts`: join the sides."""
         client, side, pool, backend = self.client, self.backend_side, self.pool, self.backend
         assert client is not None
         assert side is not None
@@ -242,11 +393,11 @@ class Relay:
         self.phase = DATA
         if self.timeouts.tunnel_idle < self.timeouts.connect:  # else the question about the connect comes soon enough
             self.world.wheel.sooner(self, self.timeouts.tunnel_idle)
-        send_proxy = pool.settings.send_proxy
-        client.join(side, b"" if send_proxy is None else introduction(self, send_proxy))
+        self.backend_tls = facts
+        client.join(side, b"" if pool.settings.send_proxy is None else self.introduce())
 
-    def dial_failed(self, error: TryError) -> None:
-        """A try failed, its side is closed: go to another backend, or give up."""
+    def dial_failed(self, error: TryError, detail: str = "") -> None:
+        """A try failed, its side is closed: go to another backend, or give up. `detail` says more than the word."""
         pool, backend, now = self.pool, self.backend, self.world.clock()
         assert pool is not None
         assert backend is not None
@@ -256,7 +407,7 @@ class Relay:
             self.tries = []
         elif self.tries and self.tries[-1].error is None:
             self.tries.pop()  # that try had connected, before it was reset
-        self.tries.append(Try(backend.id, str(backend.address), error, took))
+        self.tries.append(Try(backend.id, str(backend.address), error, took, detail))
         self.tried = (*self.tried, backend)
         self.backend = self.backend_side = None
         self.connected_at = -1.0
@@ -317,7 +468,7 @@ class Relay:
     def ended(self, side: Side) -> None:
         """A side sent FIN: pass it on behind its data. The other direction goes on."""
         client, backend = self.client, self.backend_side
-        if self.phase == HEADER:
+        if self.phase in (HEADER, HELLO, HANDSHAKE):
             self._over(errors.CLIENT_GONE_IN_HEADER)
         if self.phase != DATA or client is None or backend is None:
             return  # before DATA: join() will find the side finished
@@ -339,15 +490,22 @@ class Relay:
                 self.pool.succeeded(self.backend, self.world.clock())
             self._over(errors.OK)
 
-    def lost(self, side: Side, *, stalled: bool = False) -> None:
-        """A side was reset or failed; `stalled` when its kernel gave up waiting for what was sent to be taken."""
+    def lost(self, side: Side, *, stalled: bool = False, truncated: bool = False) -> None:
+        """A side was reset or failed; `stalled` when its kernel gave up waiting for what was sent to be taken,
+        `truncated` when TLS ended without saying so.
+        """
         if self.phase == ENDING:
             self._over(self.outcome, reset=True)
             return
         if stalled:
             self.timer = "write_stall"
         if side is not self.backend_side:
+            if self._all_said(side):
+                self._over(errors.OK, reset=True)
+                return
             outcome = errors.WRITE_STALL_CLIENT if stalled else _GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA)
+            if truncated and self.phase == DATA:
+                outcome = errors.CLIENT_TRUNCATED
             self._end_with_reset(self.backend_side, outcome)
             return
         client, pool, backend = self.client, self.pool, self.backend
@@ -365,7 +523,18 @@ class Relay:
             return
         pool.failed(backend, now, cut=True)
         self._give_back(now)
-        self._end_with_reset(client, errors.WRITE_STALL_BACKEND if stalled else errors.BACKEND_CUT)
+        cut = errors.BACKEND_TRUNCATED if truncated else errors.BACKEND_CUT
+        self._end_with_reset(client, errors.WRITE_STALL_BACKEND if stalled else cut)
+
+    def _all_said(self, client: Side) -> bool:
+        """Whether a client that ended its TLS without saying so had been told everything, and that it was all.
+
+        Most do not wait for more after our close_notify, and some leave it unread, which makes their end a reset.
+        """
+        backend = self.backend_side
+        if self.tls is None or self.phase != DATA or backend is None:
+            return False
+        return backend.finished and client.shut and not client.dropped
 
     def _end_with_reset(self, other: Side | None, outcome: Outcome) -> None:
         """Carry a reset over to `other`, after what is already on its way there."""
@@ -424,6 +593,9 @@ class Relay:
         if self.phase == OVER:
             return
         queued = self.phase == QUEUE
+        if self.phase in (HELLO, HANDSHAKE) and self.gate.opening.tls and not self.tls_error:
+            self.tls_error = "timeout" if self.timer else "client_gone"
+            self.gate.handshake_ended(self, self.tls_error, "")
         self.phase = OVER
         self.outcome = outcome
         world = self.world

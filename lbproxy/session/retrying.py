@@ -13,12 +13,15 @@ from lbproxy.errors import TryError
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One attempt at one backend: `error` is None for the one that succeeded, `seconds` is how long it took."""
+    """One attempt at one backend: `error` is None for the one that succeeded, `seconds` is how long it took, `detail`
+    says more about the error where that is known.
+    """
 
     backend: str
     address: str
     error: TryError | None
     seconds: float
+    detail: str = ""
 
 
 def may_try_again(*, made: int, limit: int, since_first: float, window: float) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome
+from lbproxy.model import Timeouts
+from lbproxy.preamble import ClientHello
 from lbproxy.routing import Route
 
 if TYPE_CHECKING:
@@ -18,13 +21,14 @@ class Side(Protocol):
     """A session's view of one connection.
 
     `bytes_in` counts what was read from it. `held` is what it was given and its kernel did not take yet; `dropped`
-    is what was held when it was closed. `finished` turns True with the peer's FIN. `touched` is the coarse time of
-    the last byte read from it, `moved` that of the last byte its kernel took while some were held.
+    is what was held when it was closed. `finished` turns True with the peer's FIN, `shut` with ours. `touched` is the
+    coarse time of the last byte read from it, `moved` that of the last byte its kernel took while some were held.
     """
 
     bytes_in: int
     dropped: int
     finished: bool
+    shut: bool
     touched: float
     moved: float
 
@@ -59,7 +63,11 @@ class ClientSide(Side, Protocol):
 
     @property
     def keeps(self) -> int:
-        """Bytes that are kept."""
+        """How many bytes are kept."""
+
+    @property
+    def kept(self) -> bytes:
+        """The bytes that are kept; they stay."""
 
     def start_reading(self) -> None:
         """Begin to read."""
@@ -75,6 +83,9 @@ class ClientSide(Side, Protocol):
 
     def part(self) -> None:
         """Undo `join` before any byte of the client went through it."""
+
+    def write(self, data: bytes) -> None:
+        """Send something of our own."""
 
 
 class Wheel(Protocol):
@@ -103,17 +114,41 @@ class Factory(Protocol):
         """A try at this backend failed: where its name has several addresses, dial another one next."""
 
 
+_TIMEOUTS = Timeouts()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What comes before a session's route is known: a PROXY `header`, a ClientHello that is looked at (`hello`), or
+    `tls` that is ended here. `plain` is True for none of them.
+    """
+
+    header: bool = False
+    hello: bool = False
+    tls: bool = False
+    timeouts: Timeouts = _TIMEOUTS
+    plain: bool = True
+
+
 class Gate(Protocol):
     """The listener that a session came through."""
 
     name: str
+    opening: Opening
+    only_route: Route | None
 
     @property
     def sessions(self) -> int:
         """How many sessions of this listener are under way."""
 
-    def find_route(self, client_ip: str, authority: str | None) -> Route | None:
-        """Which pool serves this client."""
+    def find_route(self, client_ip: str, server_name: str | None, protocols: tuple[bytes, ...]) -> Route | None:
+        """Which pool serves this client, who asked for this name and offers these protocols; see `only_route`."""
+
+    def secure(self, session: Relay, hello: ClientHello) -> None:
+        """Begin TLS with the client: the session hears `secured` or `handshake_failed`."""
+
+    def handshake_ended(self, session: Relay, result: str, message: str) -> None:
+        """Count the end of a handshake: "full", "resumed" or the word of a failure, with a sentence for the log."""
 
     def admit(self, client_ip: str) -> Outcome | None:
         """Count this client in, or say why it may not come in."""

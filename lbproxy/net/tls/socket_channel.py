@@ -1,0 +1,188 @@
+"""The fast way: OpenSSL reads and writes the socket itself, without copies through memory.
+
+The beginning of a server's handshake is the portable way's, since the ClientHello has been read already to choose the
+certificate. After its first answer the connection is given the socket, and from then on its data moves in two calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import Any
+
+from OpenSSL import SSL
+
+from lbproxy.net.polling import READ, WRITE
+from lbproxy.net.tls import binding
+from lbproxy.net.tls.channel import MemoryChannel
+from lbproxy.net.tls.failures import TlsFailure, Truncated, handshake_failure
+from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES
+
+# The plaintext of a full record; where one came, more may be waiting behind it.
+_RECORD_BYTES = 16 * 1024
+
+if binding.AVAILABLE:
+    _lib, _ffi = binding.lib, binding.ffi
+    _read, _write, _from_buffer = _lib.SSL_read, _lib.SSL_write, _ffi.from_buffer
+    _SHARED = _from_buffer(RECEIVE_BUFFER)
+
+_channels: dict[Any, SocketChannel] = {}
+
+
+def _told(ssl: Any, _where: int, _value: int) -> None:
+    """OpenSSL's state has changed on an established connection: a record without data was seen."""
+    channel = _channels.get(ssl)
+    if channel is not None:
+        channel._controls += 1
+
+
+if binding.AVAILABLE:
+    # One for all connections: each would cost a closure otherwise.
+    _TOLD = _ffi.callback("void (*)(const SSL *, int, int)", _told)
+
+
+class SocketChannel(MemoryChannel):
+    """See the module."""
+
+    __slots__ = ("_in_memory", "_ssl")
+
+    def __init__(self, connection: SSL.Connection, sock: Any, hello: bytes = b"") -> None:
+        super().__init__(connection, sock, hello)
+        self._ssl = connection._ssl
+        self._in_memory = True
+        if not hello:
+            self._take_socket()
+
+    def _take_socket(self) -> None:
+        # The memory that it went through until now is freed by this call.
+        _lib.SSL_set_fd(self._ssl, self._sock.fileno())
+        self.connection._into_ssl = self.connection._from_ssl = None
+        self._in_memory = False
+
+    def shake(self) -> int:
+        """See MemoryChannel."""
+        try:
+            self.connection.do_handshake()
+        except SSL.WantReadError:
+            if self._in_memory:
+                if not self.flush():
+                    return WRITE
+                self._take_socket()
+            return READ
+        except SSL.WantWriteError:
+            return WRITE
+        except SSL.Error as problem:
+            if self._in_memory:
+                self.flush()
+            raise handshake_failure(problem, self.errors) from None
+        if self._in_memory:
+            # No server is done before it has heard from the client again.
+            raise TlsFailure("protocol", "the handshake was over before it could be")
+        self.established = True
+        _channels[self._ssl] = self
+        _lib.SSL_set_info_callback(self._ssl, _TOLD)
+        return 0
+
+    def flush(self) -> bool:
+        """See MemoryChannel."""
+        return super().flush() if self._in_memory else True
+
+    def receive(self, buffer: bytearray | memoryview) -> int:
+        """See MemoryChannel."""
+        if buffer is RECEIVE_BUFFER:
+            count: int = _read(self._ssl, _SHARED, RECEIVE_BYTES)
+        else:
+            count = _read(self._ssl, _from_buffer(buffer), len(buffer))
+        if 0 < count < _RECORD_BYTES:
+            if self._controls:
+                self._controls = 0
+            return count
+        return self._receive_on(buffer, count)
+
+    def _receive_on(self, buffer: bytearray | memoryview, count: int) -> int:
+        """A full record came, or none."""
+        if self._late is not None:
+            raise self._late
+        if count <= 0:
+            self._judge_controls()
+            return self._end_of_reading(count)
+        self._controls = 0
+        pointer = _from_buffer(buffer)
+        total = count
+        while count == _RECORD_BYTES and len(buffer) - total >= _RECORD_BYTES:
+            count = _read(self._ssl, pointer + total, len(buffer) - total)
+            if count > 0:
+                total += count
+                continue
+            try:
+                self.more = self._end_of_reading(count) == 0
+            except BlockingIOError:
+                break
+            except OSError as problem:
+                self._late = problem.with_traceback(None)
+                self.more = True
+        return total
+
+    def _end_of_reading(self, count: int) -> int:
+        """What a read without data means: 0 for the orderly end, else an exception."""
+        error = _lib.SSL_get_error(self._ssl, count)
+        if error in (_lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_WANT_WRITE):
+            raise BlockingIOError(errno.EAGAIN, "no whole record yet")
+        if error == _lib.SSL_ERROR_ZERO_RETURN:
+            return 0
+        raise _failure(error)
+
+    def send(self, data: bytes | memoryview) -> int:
+        """See MemoryChannel: as much as the kernel takes, record by record."""
+        size = len(data)
+        pointer = _from_buffer(data)
+        total: int = _write(self._ssl, pointer, size)
+        if total == size:
+            return total
+        if total <= 0:
+            return self._not_sent(total)
+        while total < size:
+            count = _write(self._ssl, pointer + total, size - total)
+            if count <= 0:
+                with contextlib.suppress(BlockingIOError):
+                    self._not_sent(count)
+                return total
+            total += count
+        return total
+
+    def _not_sent(self, count: int) -> int:
+        error = _lib.SSL_get_error(self._ssl, count)
+        if error in (_lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_WANT_WRITE):
+            raise BlockingIOError(errno.EAGAIN, "the kernel takes no more")
+        raise _failure(error)
+
+    def goodbye(self) -> bool:
+        """See MemoryChannel."""
+        if self._in_memory:
+            return super().goodbye()
+        if self._said_goodbye:
+            return True
+        result = _lib.SSL_shutdown(self._ssl)
+        if result < 0 and _lib.SSL_get_error(self._ssl, result) == _lib.SSL_ERROR_WANT_WRITE:
+            return False
+        _lib.ERR_clear_error()
+        self._said_goodbye = True
+        return True
+
+    def release(self) -> None:
+        """See MemoryChannel."""
+        super().release()
+        _channels.pop(self._ssl, None)
+
+
+def _failure(error: int) -> OSError:
+    """What OpenSSL left behind: the socket's error, an end without close_notify, or a fault of the protocol."""
+    code = _ffi.errno
+    reason = _lib.ERR_GET_REASON(_lib.ERR_peek_error())
+    _lib.ERR_clear_error()
+    if reason == _lib.SSL_R_UNEXPECTED_EOF_WHILE_READING:
+        return Truncated()
+    if error == _lib.SSL_ERROR_SYSCALL:
+        return OSError(code, os.strerror(code)) if code else Truncated()
+    return TlsFailure("bad_record", "a TLS record that cannot be read")
