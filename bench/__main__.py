@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from bench.backends import pairs, start_answers, start_stream
+from bench.backends import pairs, start_answers, start_python
 from bench.children import Children, Cores, StartFailed, find_program, raise_file_limit
 from bench.load import LoadFailed
-from bench.peers import PEERS, SESSIONS, LogSink, NotInstalled, Peer, Running, first_line, start_peer
+from bench.peers import PEERS, SESSIONS, LogSink, NotInstalled, Peer, Running, first_line, haproxy_tls, start_peer
+from bench.plan import all_rows
 from bench.report import RowResult, as_json, heading_lines, row_lines
-from bench.rows import Field, Row, Scale, all_rows, scaled
+from bench.rows import Field, Row, Scale, scaled
+from bench.tls import make_material, summary
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -31,23 +33,35 @@ class Bench:
         self.file_limit = file_limit
         self.answers_name = ""
         self._backends: dict[str, dict[str, tuple[int, int]]] = {}
+        self._without: dict[str, str] = {}
 
     def start_backends(self, kinds: set[str]) -> None:
-        """Start the backends that the chosen rows need."""
+        """Start the backends that the chosen rows need; rows whose backend does not come up leave everybody out."""
         for kind in kinds:
-            *ports, (spare, _) = pairs(len(self.peers) + 1)
-            self._backends[kind] = {peer.name: pair for peer, pair in zip(self.peers, ports, strict=True)}
-            flat = [spare, *(port for pair in ports for port in pair)]
-            if kind == "answers":
-                self.field.direct = spare
-                _, self.answers_name = start_answers(self.field.children, flat, self.file_limit)
-            else:
-                start_stream(self.field.children, flat)
+            try:
+                self._start_backend(kind)
+            except StartFailed as reason:
+                self._without[kind] = f"no backend for this row: {reason}"
+
+    def _start_backend(self, kind: str) -> None:
+        *ports, (spare, _) = pairs(len(self.peers) + 1)
+        self._backends[kind] = {peer.name: pair for peer, pair in zip(self.peers, ports, strict=True)}
+        flat = [spare, *(port for pair in ports for port in pair)]
+        if kind == "answers":
+            self.field.direct = spare
+            _, self.answers_name = start_answers(self.field.children, flat, self.file_limit)
+        elif kind == "answers-tls":
+            start_answers(self.field.children, flat, self.file_limit, self.field.material)
+        else:
+            start_python(self.field.children, kind, flat)
 
     def run(self, row: Row) -> RowResult:
         """Measure one row; peers that fail are named in the result."""
         result = RowResult(row.name, row.title, row.metrics, row.targets, row.bases)
         wanted = [peer for peer in self.peers if peer.fits(row.family)]
+        if row.backend in self._without:
+            result.left_out = dict.fromkeys((peer.name for peer in wanted), self._without[row.backend])
+            return result
         if row.fresh:
             self._run_fresh(row, wanted, result)
         else:
@@ -71,7 +85,7 @@ class Bench:
             self.field.children.end(*(peer.child for peer in running))
 
     def _run_fresh(self, row: Row, wanted: Sequence[Peer], result: RowResult) -> None:
-        for _ in range(self.field.scale.rounds):
+        for _ in range(row.turns(self.field.scale)):
             for peer in wanted:
                 if peer.name not in result.left_out and (started := self._start(row, peer, result)):
                     try:
@@ -82,7 +96,7 @@ class Bench:
     def _start(self, row: Row, peer: Peer, result: RowResult) -> Running | None:
         backends = self._backends[row.backend][peer.name]
         try:
-            return start_peer(self.field.children, peer, backends, self.file_limit)
+            return start_peer(self.field.children, peer, backends, self.file_limit, row.front, self.field.material)
         except (NotInstalled, StartFailed) as reason:
             result.left_out[peer.name] = str(reason)
             return None
@@ -163,7 +177,8 @@ def environment(bench: Bench, scale: Scale, peers: Sequence[Peer]) -> dict[str, 
         "Python": platform.python_version(),
         "cores": f"{len(cores.proxy | cores.load)} of {model}; {cores.text}",
         "rounds": f"{scale.rounds} of {scale.repeats} x {scale.seconds} s, medians; peers interleaved, loopback",
-        "peers": "one worker each, access logs on (portforward has none)",
+        "peers": "one worker each, access logs on (hitch and portforward have none)",
+        "TLS": f"{summary()} under lbproxy and portforward{haproxy_tls()}",
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -222,7 +237,7 @@ def main() -> None:
         Children(cores, Path(directory)) as children,
     ):
         LogSink(children.directory)
-        bench = Bench(Field(children, scale), peers, file_limit)
+        bench = Bench(Field(children, scale, make_material(children.directory)), peers, file_limit)
         bench.start_backends({row.backend for row in rows})
         around = environment(bench, scale, peers)
         print("\n".join(heading_lines(around, as_markdown=options.markdown)), flush=True)

@@ -126,10 +126,12 @@ class Children:
         self._outputs[child.pid] = errors_path
         return child
 
-    def start_python(self, module: str, *arguments: str, talk: bool = False) -> "subprocess.Popen[bytes]":
+    def start_python(
+        self, module: str, *arguments: str, environment: Mapping[str, str] | None = None, talk: bool = False
+    ) -> "subprocess.Popen[bytes]":
         """Start a module of ours beside the load."""
         command = [sys.executable, "-m", module, *arguments]
-        return self.start(command, on=self.cores.load, name=module, talk=talk)
+        return self.start(command, on=self.cores.load, name=module, environment=environment, talk=talk)
 
     def wait_for_port(self, child: "subprocess.Popen[bytes]", port: int) -> None:
         """Return once *port* accepts; raise StartFailed when the child ends first or the deadline passes."""

@@ -18,8 +18,9 @@ import sys
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 ANSWER_END = b"hello world\n"
@@ -41,6 +42,20 @@ class LoadFailed(Exception):
     """The proxy refused, closed or stayed silent."""
 
 
+class Connection(Protocol):
+    """What the loads that keep connections use of one: a socket, or TLS over it (`bench.tls_load`)."""
+
+    def fileno(self) -> int: ...
+    def setblocking(self, flag: bool, /) -> None: ...
+    def send(self, data: bytes, /) -> int: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def recv(self, size: int, /) -> bytes: ...
+
+
+Dial = Callable[[int, int], Connection]
+"""Connects to a port; the second number is that of the connection."""
+
+
 def connect(port: int, number: int = 0) -> socket.socket:
     """A connection to the proxy. On loopback the handshake ends inside ``connect``, so blocking costs nothing.
 
@@ -52,7 +67,7 @@ def connect(port: int, number: int = 0) -> socket.socket:
     return connection
 
 
-def read_answer(connection: socket.socket) -> None:
+def read_answer(connection: Connection) -> None:
     """Wait for one whole answer on a blocking connection."""
     data = b""
     while not data.endswith(ANSWER_END):
@@ -62,11 +77,11 @@ def read_answer(connection: socket.socket) -> None:
         data += chunk
 
 
-def open_connections(port: int, count: int, first: int = 0) -> list[socket.socket]:
+def open_connections(port: int, count: int, first: int = 0, dial: Dial = connect) -> list[Connection]:
     """Connections on which one request was already answered: both directions are known to work."""
     connections = []
     for number in range(first, first + count):
-        connection = connect(port, number)
+        connection = dial(port, number)
         connection.sendall(REQUEST)
         read_answer(connection)
         connections.append(connection)
@@ -78,13 +93,13 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def closed(port: int, connections: int, seconds: float) -> Result:
+def closed(port: int, connections: int, seconds: float, dial: Dial = connect) -> Result:
     """As many requests as go, one at a time on each connection."""
-    sockets = {connection.fileno(): connection for connection in open_connections(port, connections)}
+    sockets = {connection.fileno(): connection for connection in open_connections(port, connections, dial=dial)}
     epoll = select.epoll()
     for connection in sockets.values():
         connection.setblocking(False)
-        epoll.register(connection, select.EPOLLIN)
+        epoll.register(connection.fileno(), select.EPOLLIN)
         connection.send(REQUEST)
     answered = 0
     begin = now = time.perf_counter()
@@ -94,7 +109,11 @@ def closed(port: int, connections: int, seconds: float) -> Result:
             raise LoadFailed("no answer on any connection")
         for descriptor, _ in ready:
             connection = sockets[descriptor]
-            data = connection.recv(4096)
+            try:
+                data = connection.recv(4096)
+            except BlockingIOError:
+                # What came was TLS's own affair.
+                continue
             if data.endswith(ANSWER_END):
                 answered += 1
                 connection.send(REQUEST)
@@ -112,7 +131,7 @@ def open_loop(port: int, connections: int, seconds: float, rate: float) -> Resul
     epoll = select.epoll()
     for connection in sockets.values():
         connection.setblocking(False)
-        epoll.register(connection, select.EPOLLIN)
+        epoll.register(connection.fileno(), select.EPOLLIN)
     free = deque(sockets.values())
     due_of: dict[int, float] = {}
     latencies, lateness = array("d"), array("d")
@@ -219,11 +238,11 @@ def bulk(port: int, streams: int, seconds: float) -> Result:
     return {"bytes": received, "seconds": now - begin}
 
 
-def hold(port: int) -> Result:
+def hold(port: int, dial: Dial = connect) -> Result:
     """Open connections until as many are held as each line of standard input says; end with the input."""
-    held: list[socket.socket] = []
+    held: list[Connection] = []
     for line in sys.stdin:
-        held += open_connections(port, int(line) - len(held), len(held))
+        held += open_connections(port, int(line) - len(held), len(held), dial)
         print(json.dumps({"held": len(held)}), flush=True)
     return {"held": len(held)}
 
@@ -237,15 +256,15 @@ KINDS: dict[str, Callable[..., Result]] = {
 }
 
 
-def main() -> None:
-    """Run one load; a failure is a line of JSON as well."""
+def main(kinds: Mapping[str, Callable[..., Result]] = KINDS) -> None:
+    """Run one load of *kinds*; a failure is a line of JSON as well."""
     kind, *pairs = sys.argv[1:]
     arguments: dict[str, float] = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
         arguments[key] = float(value) if "." in value else int(value)
     try:
-        result: dict[str, float | str] = {**KINDS[kind](**arguments)}
+        result: dict[str, float | str] = {**kinds[kind](**arguments)}
     except (LoadFailed, OSError) as error:
         result = {"error": str(error) or type(error).__name__}
     print(json.dumps(result), flush=True)

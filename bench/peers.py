@@ -1,22 +1,31 @@
-"""The peers: how each proxy is found, configured for one worker in TCP mode, and started.
+"""The peers: how each proxy is found, configured for one worker in TCP mode, with or without TLS, and started.
 
 A peer that is not installed or does not come up is named with the reason; nobody fails for it.
 """
 
+import grp
+import os
+import pwd
 import re
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from bench.backends import log_path
+from bench.backends import NGINX_TLS, log_path
 from bench.children import CHECKOUT, Children, StartFailed, find_program, free_ports
+from bench.tls import NAME, Material
 
 SESSIONS = 20_000
 """Sessions that each proxy is configured for, where the limit of open files allows."""
+
+
+Front = Literal["tcp", "tls", "name"]
+"""What clients meet: bytes passed on as they are; TLS that ends at the proxy; TLS that is passed on by server name."""
 
 
 class NotInstalled(Exception):
@@ -25,12 +34,19 @@ class NotInstalled(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a peer runs: its own directory, its port, its backends, and how many files it may open."""
+    """Where a peer runs: its own directory, its port, its backends, how many files it may open; and as what."""
 
     directory: Path
     port: int
     backends: tuple[int, int]
     file_limit: int
+    front: Front
+    material: Material
+
+    @property
+    def tls(self) -> Material | None:
+        """The certificate, where TLS ends at the proxy."""
+        return self.material if self.front == "tls" else None
 
     @property
     def sessions(self) -> int:
@@ -48,6 +64,8 @@ class Peer:
     rows: tuple[str, ...] | None = None
     serious: bool = True
     """A production proxy: its throughput counts when the rate of the latency row is chosen."""
+    worker: bool = False
+    """Its work is done by the one child of the process that was started."""
 
     def fits(self, row: str) -> bool:
         """Whether this peer takes part in *row*."""
@@ -61,16 +79,13 @@ class Running:
     peer: Peer
     port: int
     child: "subprocess.Popen[bytes]"
+    pid: int
+    """The process that proxies."""
 
     @property
     def name(self) -> str:
         """The name in the table."""
         return self.peer.name
-
-    @property
-    def pid(self) -> int:
-        """The process that proxies: no peer here has a separate worker."""
-        return self.child.pid
 
 
 def program(name: str) -> str:
@@ -104,7 +119,7 @@ defaults
     timeout server 5m
 
 listen bench
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} backlog 4096{tls}
     balance leastconn
     server b1 127.0.0.1:{backends[0]}
     server b2 127.0.0.1:{backends[1]}
@@ -121,6 +136,7 @@ def haproxy(place: Place, extra: str = "") -> list[str]:
             log=log_path(place.directory.parent),
             extra=extra,
             port=place.port,
+            tls=f" ssl crt {place.tls.both}" if place.tls else "",
             backends=place.backends,
         )
     )
@@ -141,6 +157,22 @@ def haproxy_version() -> str:
     return first_line([program("haproxy"), "-v"]).partition(" 20")[0]
 
 
+def haproxy_tls() -> str:
+    """The library under its TLS, as half a sentence; empty where nothing is known."""
+    path = find_program("haproxy")
+    if path is None:
+        return ""
+    told = subprocess.run([path, "-vv"], capture_output=True, text=True, timeout=10, check=False).stdout
+    found = parse_tls_library(told)
+    return f", {found} under haproxy" if found else ""
+
+
+def parse_tls_library(told: str) -> str | None:
+    """The TLS library that ``haproxy -vv`` names as running, without its date."""
+    match = re.search(r"^Running on OpenSSL version *: *(.*?)(?: +\d+ \w+ \d+.*)?$", told, re.MULTILINE)
+    return match[1] if match else None
+
+
 NGINX = """\
 {load}worker_processes 1;
 daemon off;
@@ -158,7 +190,8 @@ stream {{
         server 127.0.0.1:{backends[1]};
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port}{ssl} backlog=4096;
+{tls}\
         proxy_pass bench;
         proxy_connect_timeout 5s;
         proxy_timeout 5m;
@@ -185,6 +218,8 @@ def nginx(place: Place) -> list[str]:
         load = f"load_module {module};\n"
     elif "--with-stream" not in built:
         raise NotInstalled("nginx is built without the stream module")
+    if place.tls and "--with-stream_ssl_module" not in built:
+        raise NotInstalled("nginx is built without TLS for streams")
     configuration = place.directory / "nginx.conf"
     configuration.write_text(
         NGINX.format(
@@ -192,6 +227,8 @@ def nginx(place: Place) -> list[str]:
             directory=place.directory,
             connections=min(2 * SESSIONS, place.file_limit - 200),
             port=place.port,
+            ssl=" ssl" if place.tls else "",
+            tls=NGINX_TLS.format(certificate=place.tls.certificate, key=place.tls.key) if place.tls else "",
             backends=place.backends,
         )
     )
@@ -203,9 +240,42 @@ def nginx_version() -> str:
     return first_line([program("nginx"), "-v"]).removeprefix("nginx version: ")
 
 
+HITCH = """\
+frontend = {{ host = "127.0.0.1" port = "{port}" }}
+backend = "[127.0.0.1]:{backends[0]}"
+pem-file = "{both}"
+tls-protos = TLSv1.2 TLSv1.3
+workers = 1
+backlog = 4096
+ocsp-dir = ""
+{user}\
+"""
+
+
+def hitch(place: Place) -> list[str]:
+    """TLS in front of one backend. It has no access log; without a directory for OCSP it has one child, its worker."""
+    path = program("hitch")
+    user = ""
+    if os.getuid() == 0:
+        # It refuses to work as root.
+        nobody = pwd.getpwnam("nobody")
+        user = f'user = "{nobody.pw_name}"\ngroup = "{grp.getgrgid(nobody.pw_gid).gr_name}"\n'
+    configuration = place.directory / "hitch.conf"
+    configuration.write_text(
+        HITCH.format(port=place.port, backends=place.backends, both=place.material.both, user=user)
+    )
+    return [path, f"--config={configuration}"]
+
+
+def hitch_version() -> str:
+    """As it says itself."""
+    return first_line([program("hitch"), "--version"])
+
+
 def portforward(place: Place) -> list[str]:
     """Twisted's own forwarder; it knows one backend."""
-    return [sys.executable, "-m", "bench.portforward", str(place.port), str(place.backends[0])]
+    files = [str(place.tls.certificate), str(place.tls.key)] if place.tls else []
+    return [sys.executable, "-m", "bench.portforward", str(place.port), str(place.backends[0]), *files]
 
 
 def twisted_version() -> str:
@@ -222,12 +292,18 @@ to = "file:{directory}/records.log"
 [[listener]]
 name = "bench"
 bind = ["127.0.0.1:{port}"]
-pool = "bench"
-
+{front}
 [pool.bench]
 backends = ["127.0.0.1:{backends[0]}", "127.0.0.1:{backends[1]}"]
 max_active = "none"
 """
+
+
+LBPROXY_FRONT: dict[Front, str] = {
+    "tcp": 'pool = "bench"\n',
+    "tls": 'pool = "bench"\ntls = {{ cert = "{certificate}", key = "{key}" }}\n',
+    "name": '\n[[route]]\nserver_name = "{name}"\npool = "bench"\n',
+}
 
 
 def lbproxy(place: Place) -> list[str]:
@@ -235,7 +311,11 @@ def lbproxy(place: Place) -> list[str]:
     beside = Path(sys.executable).with_name("twistd")
     twistd = str(beside) if beside.exists() else program("twistd")
     configuration = place.directory / "lbproxy.toml"
-    configuration.write_text(LBPROXY.format(directory=place.directory, port=place.port, backends=place.backends))
+    material = place.material
+    front = LBPROXY_FRONT[place.front].format(certificate=material.certificate, key=material.key, name=NAME)
+    configuration.write_text(
+        LBPROXY.format(directory=place.directory, port=place.port, front=front, backends=place.backends)
+    )
     return [twistd, "-n", "--pidfile=", "lbproxy", "--config", str(configuration)]
 
 
@@ -250,17 +330,33 @@ def lbproxy_version() -> str:
     return f"{__version__} ({commit}), {twisted_version()}"
 
 
+def lbproxy_plain(place: Place) -> list[str]:
+    """lbproxy that never looks at what it passes on, whatever the row asks for."""
+    return lbproxy(replace(place, front="tcp"))
+
+
+PLAIN = ("rtt", "conn", "bulk", "mem", "lat", "idle")
+TLS = ("tls-rtt", "tls-full", "tls-resumed", "tls-bulk", "tls-upload", "tls-idle")
+
 PEERS = (
     Peer("lbproxy", lbproxy, lbproxy_version),
-    Peer("haproxy", haproxy, haproxy_version),
+    Peer("lbproxy-plain", lbproxy_plain, lbproxy_version, rows=("passthrough",)),
+    Peer("haproxy", haproxy, haproxy_version, rows=(*PLAIN, *TLS)),
     Peer("haproxy-splice", haproxy_splice, haproxy_version, rows=("bulk",)),
-    Peer("nginx", nginx, nginx_version),
-    Peer("portforward", portforward, twisted_version, serious=False),
+    Peer("nginx", nginx, nginx_version, rows=(*PLAIN, *TLS)),
+    Peer("hitch", hitch, hitch_version, rows=("tls-rtt", "tls-full", "tls-resumed", "tls-idle"), worker=True),
+    Peer("portforward", portforward, twisted_version, rows=(*PLAIN, "tls-rtt", "tls-idle"), serious=False),
 )
 
 
 def start_peer(
-    children: Children, peer: Peer, backends: tuple[int, int], file_limit: int, attempts: int = 2
+    children: Children,
+    peer: Peer,
+    backends: tuple[int, int],
+    file_limit: int,
+    front: Front,
+    material: Material,
+    attempts: int = 2,
 ) -> Running:
     """Start *peer* on a free port; raise NotInstalled or StartFailed.
 
@@ -269,16 +365,32 @@ def start_peer(
     (port,) = free_ports(1)
     directory = children.directory / f"{peer.name}.{port}"
     directory.mkdir(exist_ok=True)
-    command = peer.command(Place(directory, port, backends, file_limit))
+    command = peer.command(Place(directory, port, backends, file_limit, front, material))
     child = children.start(command, on=children.cores.proxy, name=peer.name)
     try:
         children.wait_for_port(child, port)
+        if not peer.worker:
+            return Running(peer, port, child, child.pid)
+        pid = worker(child.pid)
+        # hitch's first worker moves itself to the first core, that of the load.
+        os.sched_setaffinity(pid, children.cores.proxy)
+        return Running(peer, port, child, pid)
     except StartFailed as failure:
         children.end(child)
         if attempts > 1 and "in use" in str(failure).lower():
-            return start_peer(children, peer, backends, file_limit, attempts - 1)
+            return start_peer(children, peer, backends, file_limit, front, material, attempts - 1)
         raise
-    return Running(peer, port, child)
+
+
+def worker(pid: int) -> int:
+    """The one child of a process; raise StartFailed when there are more or fewer, or the kernel does not tell."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError as error:
+        raise StartFailed(f"its worker was not found: {error}") from None
+    if len(found) != 1:
+        raise StartFailed(f"it has {len(found)} children, where one worker was expected")
+    return int(found[0])
 
 
 class LogSink:

@@ -1,12 +1,14 @@
-"""The stock forwarder of Twisted as a peer: ``python -m bench.portforward LISTEN_PORT BACKEND_PORT``.
+"""The stock forwarder of Twisted as a peer: ``python -m bench.portforward LISTEN_PORT BACKEND_PORT [CERTIFICATE KEY]``.
 
-It owns nothing of lbproxy's: default reactor, ``twisted.protocols.portforward`` unchanged.
+It owns nothing of lbproxy's: default reactor, ``twisted.protocols.portforward`` unchanged, and TLS, where a certificate
+is given, as Twisted's own endpoint makes it.
 """
 
 import sys
 from typing import Any, cast
 
 from twisted.internet import reactor
+from twisted.internet.endpoints import quoteStringArgument, serverFromString
 from twisted.internet.protocol import ServerFactory
 from twisted.protocols.portforward import ProxyClientFactory, ProxyFactory
 
@@ -18,7 +20,12 @@ def main() -> None:
     """Forward until ended."""
     listen_port, backend_port = (int(argument) for argument in sys.argv[1:3])
     factory = cast("ServerFactory[Any]", ProxyFactory("127.0.0.1", backend_port))
-    reactor.listenTCP(listen_port, factory, backlog=4096, interface="127.0.0.1")
+    if len(sys.argv) > 3:
+        certificate, key = map(quoteStringArgument, sys.argv[3:5])
+        where = f"ssl:{listen_port}:interface=127.0.0.1:backlog=4096:certKey={certificate}:privateKey={key}"
+        serverFromString(reactor, where).listen(factory)
+    else:
+        reactor.listenTCP(listen_port, factory, backlog=4096, interface="127.0.0.1")
     reactor.run()
 
 

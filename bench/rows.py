@@ -5,19 +5,22 @@ A row is told the peers that run and the field they stand on; it returns samples
 
 import json
 import re
+import socket
 import statistics
 import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from bench.children import Children, find_program
 from bench.load import LoadFailed
 from bench.meters import Usage, memory, usage
-from bench.peers import Peer, Running
+from bench.peers import Front, Peer, Running
 from bench.report import Metric, Sample, Target
+from bench.tls import GROUP_NUMBER, NAME, SUITE_NUMBER, Material, offers
 
 CONNECTIONS = 64
 """Kept connections of the loads that keep them."""
@@ -41,6 +44,7 @@ class Scale:
     idle_seconds: float = 5.0
     idle_connections: int = 1000
     held: tuple[int, ...] = (1000, 8000)
+    held_tls: tuple[int, ...] = (1000,)
 
     @classmethod
     def quick(cls) -> "Scale":
@@ -54,13 +58,25 @@ class Field:
 
     children: Children
     scale: Scale
+    material: Material
     direct: int = 0
     """The port of a backend of small answers that no peer uses."""
 
     def load(self, kind: str, **arguments: float) -> Sample:
         """Run one load beside the backends to its end; raise LoadFailed."""
+        return self._load(self.start_load(kind, tls=False, **arguments))
+
+    def tls_load(self, kind: str, **arguments: float) -> Sample:
+        """The same for a load that speaks TLS."""
+        return self._load(self.start_load(kind, tls=True, **arguments))
+
+    def start_load(self, kind: str, *, tls: bool, **arguments: float) -> "subprocess.Popen[bytes]":
+        """Start one load beside the backends."""
         pairs = [f"{key}={value}" for key, value in arguments.items()]
-        child = self.children.start_python("bench.load", kind, *pairs, talk=True)
+        module, environment = ("bench.tls_load", self.material.environment) if tls else ("bench.load", None)
+        return self.children.start_python(module, kind, *pairs, environment=environment, talk=True)
+
+    def _load(self, child: "subprocess.Popen[bytes]") -> Sample:
         try:
             output, _ = child.communicate(timeout=120)
         except subprocess.TimeoutExpired:
@@ -70,10 +86,9 @@ class Field:
             self.children.end(child)
         return parse_result(output.decode(), words)
 
-    def wrk(self, program: str, port: int, seconds: int) -> Sample:
+    def wrk(self, program: str, port: int, seconds: int, *, tls: bool = False) -> Sample:
         """Run wrk beside the backends."""
-        command = [program, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"http://127.0.0.1:{port}/"]
-        child = self.children.start(command, on=self.children.cores.load, name="wrk", talk=True)
+        child = self._start_wrk(program, port, seconds, CONNECTIONS, tls=tls)
         try:
             output, _ = child.communicate(timeout=seconds + 30)
         except subprocess.TimeoutExpired:
@@ -81,6 +96,59 @@ class Field:
         finally:
             self.children.end(child)
         return parse_wrk(output.decode())
+
+    def check_wrk(self, program: str) -> None:
+        """Read what wrk offers over TLS; raise LoadFailed when that is not the suite and the group of all, alone."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.settimeout(5)
+            child = self._start_wrk(program, listening.getsockname()[1], 1, 1, tls=True)
+            try:
+                hello = first_bytes(listening)
+            finally:
+                self.children.end(child)
+        check_offers(hello)
+
+    def _start_wrk(
+        self, program: str, port: int, seconds: int, connections: int, *, tls: bool
+    ) -> "subprocess.Popen[bytes]":
+        command = [program, "-t1", f"-c{connections}", f"-d{seconds}s"]
+        if tls:
+            command += ["-s", str(self.material.wrk), f"https://{NAME}:{port}/"]
+        else:
+            command.append(f"http://127.0.0.1:{port}/")
+        return self.children.start(
+            command,
+            on=self.children.cores.load,
+            name="wrk",
+            environment=self.material.environment if tls else None,
+            talk=True,
+        )
+
+
+def first_bytes(listening: socket.socket) -> bytes:
+    """What a client sends first; one that only looks whether somebody listens is passed over."""
+    hello = b""
+    with suppress(OSError):
+        while not hello:
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(5)
+                hello = connection.recv(65536)
+    return hello
+
+
+def check_offers(hello: bytes) -> None:
+    """Raise LoadFailed when a ClientHello offers more, or less, than the suite and the group of all."""
+    try:
+        found = offers(hello)
+    except ValueError as error:
+        raise LoadFailed(f"the load sent no ClientHello that can be read: {error}") from None
+    if found != ([SUITE_NUMBER], [GROUP_NUMBER]):
+        suites, groups = (" ".join(f"{number:04x}" for number in numbers) for numbers in found)
+        raise LoadFailed(
+            f"the load offers the suites {suites or 'none'} and the groups {groups or 'none'}, "
+            f"not {SUITE_NUMBER:04x} and {GROUP_NUMBER:04x} alone"
+        )
 
 
 def parse_result(output: str, words: str = "") -> Sample:
@@ -115,7 +183,8 @@ class Row(ABC):
     """What ``--rows`` calls it; rows that differ in one number share it."""
     targets: Sequence[Target] = ()
     bases: Sequence[str] = ("haproxy",)
-    backend: Literal["answers", "stream"] = "answers"
+    backend: Literal["answers", "answers-tls", "stream", "sink"] = "answers"
+    front: Front = "tcp"
     fresh = False
     """Each sample needs a process that served nothing before."""
     together = False
@@ -275,9 +344,9 @@ class Bulk(Loaded):
 class Holding:
     """Idle connections through one proxy, held by a child until the context ends."""
 
-    def __init__(self, field: Field, port: int) -> None:
+    def __init__(self, field: Field, port: int, *, tls: bool = False) -> None:
         self._children = field.children
-        self._child = field.children.start_python("bench.load", "hold", f"port={port}", talk=True)
+        self._child = field.start_load("hold", tls=tls, port=port)
 
     def __enter__(self) -> "Holding":
         return self
@@ -313,9 +382,12 @@ class IdleMemory(Row):
         )
         self.targets = (Target(f"private{held[-1]}", "at most", 6 * 1024, base=None),)
 
+    def turns(self, scale: Scale) -> int:
+        return scale.rounds
+
     def measure(self, field: Field, running: Running) -> Sample:
         warm = 8
-        with Holding(field, running.port) as holding:
+        with Holding(field, running.port, tls=self.front == "tls") as holding:
             # A few connections first, so that what is made once for all connections counts to the base.
             holding.hold(warm)
             time.sleep(QUIET)
@@ -434,19 +506,6 @@ class Idle(Row):
         return results
 
 
-def all_rows(scale: Scale) -> list[Row]:
-    """The rows in the order of the report."""
-    return [
-        RoundTrips(),
-        NewConnections(),
-        Bulk(1),
-        Bulk(64),
-        IdleMemory(scale.held),
-        Latency(),
-        Idle(scale.idle_connections, scale.idle_seconds),
-    ]
-
-
 def scaled(scale: Scale, rounds: int | None, file_limit: int) -> Scale:
     """*scale* with another number of rounds, if given, and no more connections than files may be open."""
     reach = (file_limit - 1000) // 2
@@ -455,4 +514,5 @@ def scaled(scale: Scale, rounds: int | None, file_limit: int) -> Scale:
         rounds=scale.rounds if rounds is None else max(1, rounds),
         idle_connections=min(scale.idle_connections, reach),
         held=tuple(sorted({min(count, reach) for count in scale.held})),
+        held_tls=tuple(sorted({min(count, reach) for count in scale.held_tls})),
     )

@@ -1,7 +1,8 @@
-"""Backends in Python, run as a child: ``python -m bench.serve answers|stream PORT...``.
+"""Backends in Python, run as a child: ``python -m bench.serve answers|stream|sink PORT...``.
 
 ``answers`` gives a small HTTP answer to each request, for machines without nginx.
 ``stream`` sends bytes without end to whoever has sent anything, by sendfile, so that the source costs little.
+``sink`` drops what it gets in the kernel, and answers each message of a fixed size with one byte.
 """
 
 import os
@@ -16,6 +17,9 @@ STREAM_FILE = 64 * 1024 * 1024
 """Bytes of the file that a stream repeats: more than a core's cache holds, as a real download would be."""
 
 SEND_AT_ONCE = 1024 * 1024
+
+MESSAGE = 8 * 1024 * 1024
+"""Bytes that the sink acknowledges at once."""
 
 
 class Backend:
@@ -104,9 +108,32 @@ class Stream(Backend):
         return True
 
 
+class Sink(Backend):
+    """A byte back for each message that is complete."""
+
+    def __init__(self, ports: list[int]) -> None:
+        super().__init__(ports)
+        self.received: dict[int, int] = {}
+        self.buffer = bytearray(SEND_AT_ONCE)
+
+    def ready(self, connection: socket.socket) -> bool:
+        descriptor = connection.fileno()
+        try:
+            count = connection.recv_into(self.buffer, 0, socket.MSG_TRUNC)
+        except ConnectionError:
+            count = 0
+        if not count:
+            self.received.pop(descriptor, None)
+            return False
+        received = self.received.get(descriptor, 0) + count
+        connection.send(b"." * (received // MESSAGE))
+        self.received[descriptor] = received % MESSAGE
+        return True
+
+
 def main() -> None:
     """Serve on the ports of the command line."""
-    kinds: dict[str, type[Backend]] = {"answers": Answers, "stream": Stream}
+    kinds: dict[str, type[Backend]] = {"answers": Answers, "stream": Stream, "sink": Sink}
     kinds[sys.argv[1]]([int(port) for port in sys.argv[2:]]).run()
 
 

@@ -1,16 +1,26 @@
 """The pure parts of the benchmark: reading results, ratios, targets, tables. Nothing is started here."""
 
 import json
+import socket
+import tempfile
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
 from bench.children import free_ports
 from bench.load import LoadFailed, percentile
 from bench.meters import Memory, parse_smaps_rollup
-from bench.peers import PEERS, parse_modules_path
+from bench.peers import PEERS, Front, Place, lbproxy, lbproxy_plain, parse_modules_path, parse_tls_library
+from bench.plan import all_rows
 from bench.report import Metric, RowResult, Target, as_json, cells, markdown, median_sample, plain, ratio, row_lines
-from bench.rows import Scale, all_rows, disturbance, parse_result, parse_wrk, scaled
+from bench.rows import Scale, check_offers, disturbance, first_bytes, parse_result, parse_wrk, scaled
+from bench.tls import GROUP_NUMBER, NAME, SCSV_NUMBER, SUITE_NUMBER, Material, make_material, offers, split
+from bench.tls_load import Records
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:4711/
@@ -72,6 +82,168 @@ class ReadingTests(SynchronousTestCase):
         built = "configure arguments: --with-x --modules-path=/opt/nginx/modules --with-stream=dynamic"
         assert parse_modules_path(built) == "/opt/nginx/modules"
         assert parse_modules_path("configure arguments: --with-stream") is None
+
+    def test_haproxy_library(self) -> None:
+        """HAProxy's TLS library is the one it runs on, not the one it was built with."""
+        told = (
+            "Built with OpenSSL version : OpenSSL 3.0.11 19 Sep 2023\n"
+            "Running on OpenSSL version : OpenSSL 3.0.22 25 Aug 2026\n"
+        )
+        assert parse_tls_library(told) == "OpenSSL 3.0.22"
+        assert parse_tls_library("Running on OpenSSL version : AWS-LC 1.30.0") == "AWS-LC 1.30.0"
+        assert parse_tls_library("Built without OpenSSL support") is None
+
+
+def hello_of(suites: list[int], groups: list[int]) -> bytes:
+    """A ClientHello in a record, with another extension on either side of that of the groups."""
+
+    def field(content: bytes, size: int) -> bytes:
+        return len(content).to_bytes(size) + content
+
+    def numbers(values: list[int]) -> bytes:
+        return field(b"".join(value.to_bytes(2) for value in values), 2)
+
+    extensions = b"\0\x17" + field(b"", 2) + b"\0\x0a" + field(numbers(groups), 2) + b"\0\x2b" + field(b"\2\3\4", 2)
+    body = b"\3\3" + bytes(32) + field(bytes(32), 1) + numbers(suites) + field(b"\0", 1) + field(extensions, 2)
+    return b"\x16\3\1" + field(b"\1" + field(body, 3), 2)
+
+
+class OfferTests(SynchronousTestCase):
+    """A client whose offer is not that of the run measures nothing."""
+
+    def test_offer(self) -> None:
+        """Suites and groups are read in their order; the signal among the suites is none."""
+        hello = hello_of([0x1302, SUITE_NUMBER, SCSV_NUMBER], [GROUP_NUMBER, 0x0017])
+        assert offers(hello) == ([0x1302, SUITE_NUMBER], [GROUP_NUMBER, 0x0017])
+
+    def test_agreed(self) -> None:
+        """The one suite and the one group pass; more, others or none do not."""
+        check_offers(hello_of([SUITE_NUMBER, SCSV_NUMBER], [GROUP_NUMBER]))
+        for suites, groups in (
+            ([SUITE_NUMBER, 0x1302], [GROUP_NUMBER]),
+            ([SUITE_NUMBER], [0x0017]),
+            ([SUITE_NUMBER], [GROUP_NUMBER, 0x11EC]),
+            ([], []),
+        ):
+            with pytest.raises(LoadFailed, match="the load offers"):
+                check_offers(hello_of(suites, groups))
+
+    def test_no_hello(self) -> None:
+        """What is no ClientHello, or only a part of one, is refused wherever it is cut."""
+        hello = hello_of([SUITE_NUMBER], [GROUP_NUMBER])
+        for data in (b"GET / HTTP/1.1\r\n\r\n", *(hello[:length] for length in range(len(hello)))):
+            with pytest.raises(LoadFailed, match="no ClientHello"):
+                check_offers(data)
+
+    def test_field_beyond_the_end(self) -> None:
+        """A length that promises more than there is raises, for the length itself, too."""
+        assert split(b"\0\2abc", 2) == (b"ab", b"c")
+        for data in (b"\0\3ab", b"\0", b""):
+            with pytest.raises(ValueError, match="beyond the end"):
+                split(data, 2)
+
+    def test_first_bytes(self) -> None:
+        """A client that only looks whether somebody listens is passed over for the one that speaks."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            listening.settimeout(5)
+            socket.create_connection(listening.getsockname()).close()
+            with socket.create_connection(listening.getsockname()) as client:
+                client.sendall(b"hello")
+                assert first_bytes(listening) == b"hello"
+
+
+class RecordTests(SynchronousTestCase):
+    """Downloads are counted by their records."""
+
+    def setUp(self) -> None:
+        """Two ends of a TCP connection: MSG_TRUNC drops bytes on TCP only."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.proxy = socket.create_connection(listening.getsockname())
+            self.raw, _ = listening.accept()
+        self.addCleanup(self.proxy.close)
+        self.addCleanup(self.raw.close)
+        self.records = Records(self.raw)
+
+    def read(self, data: bytes) -> None:
+        """Send and read all; the socket blocks until it is there, and then no more."""
+        self.proxy.sendall(data)
+        while len(self.raw.recv(len(data), socket.MSG_PEEK)) < len(data):
+            pass
+        self.raw.setblocking(False)
+        self.records.read()
+        self.raw.setblocking(True)
+
+    def test_payload(self) -> None:
+        """Headers, inner types and tags are no payload, whole or byte by byte."""
+        one = b"\x17\3\3\0\x1b" + bytes(27)
+        self.read(2 * one)
+        assert self.records.payload == 20
+        for position in range(len(one)):
+            self.read(one[position : position + 1])
+        assert self.records.payload == 30
+
+    def test_other_records(self) -> None:
+        """An alert in the clear is no download."""
+        with pytest.raises(LoadFailed, match="type 21"):
+            self.read(b"\x15\3\3\0\2\2\x28")
+
+    def test_end(self) -> None:
+        """A stream that ends, between records or within one, is a failure."""
+        self.read(b"\x17\3\3\0\x1b" + bytes(20))
+        self.proxy.close()
+        with pytest.raises(LoadFailed, match="closed"):
+            self.records.read()
+
+
+class MaterialTests(SynchronousTestCase):
+    """The files of a run."""
+
+    def setUp(self) -> None:
+        """A directory of its own."""
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        self.material = make_material(self.directory)
+
+    def test_certificate(self) -> None:
+        """The certificate is for the name of the run, its key P-256, and nobody else may read the key."""
+        certificate = x509.load_pem_x509_certificate(self.material.certificate.read_bytes())
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == [NAME]
+        key = load_pem_private_key(self.material.key.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        assert isinstance(key.curve, ec.SECP256R1)
+        assert key.public_key() == certificate.public_key()
+        assert self.material.both.read_bytes() == (
+            self.material.certificate.read_bytes() + self.material.key.read_bytes()
+        )
+        for path in (self.material.key, self.material.both):
+            assert path.stat().st_mode & 0o077 == 0
+
+    def test_openssl_takes_it(self) -> None:
+        """The file with both is a certificate and its key to OpenSSL."""
+        settings = SSL.Context(SSL.TLS_METHOD)
+        settings.use_certificate_file(str(self.material.both))
+        settings.use_privatekey_file(str(self.material.both))
+        settings.check_privatekey()
+
+    def test_fronts_of_lbproxy(self) -> None:
+        """TLS, a route by server name, or neither stands in lbproxy's file; the plain one never looks."""
+        assert configuration(self.directory, self.material, "tls").count("tls = ") == 1
+        named = configuration(self.directory, self.material, "name")
+        assert f'server_name = "{NAME}"' in named
+        assert named.index("[[listener]]") < named.index("[[route]]") < named.index('pool = "bench"')
+        plain = configuration(self.directory, self.material, "tcp")
+        assert "tls" not in plain
+        assert "server_name" not in plain
+        assert configuration(self.directory, self.material, "name", plainly=True) == plain
+
+
+def configuration(directory: Path, material: Material, front: Front, *, plainly: bool = False) -> str:
+    """What lbproxy is told for a front."""
+    place = Place(directory, 4711, (1, 2), 4096, front, material)
+    (lbproxy_plain if plainly else lbproxy)(place)
+    return (directory / "lbproxy.toml").read_text()
 
 
 class ArithmeticTests(SynchronousTestCase):
@@ -189,6 +361,20 @@ class PlanTests(SynchronousTestCase):
         for peer in PEERS:
             assert set(peer.rows or ()) <= families
 
+    def test_rows_have_their_bases(self) -> None:
+        """lbproxy takes part in every row, and so does whom it is compared with."""
+        for row in all_rows(Scale()):
+            there = {peer.name for peer in PEERS if peer.fits(row.family)}
+            assert {"lbproxy", *row.bases} - {"haproxy-splice"} <= there
+            assert {target.base for target in row.targets if target.base} <= there
+
+    def test_only_tls_is_measured_by_those_who_speak_it(self) -> None:
+        """hitch knows nothing but TLS, and nobody but lbproxy is configured to pass it on by name."""
+        for row in all_rows(Scale()):
+            there = {peer.name for peer in PEERS if peer.fits(row.family)}
+            assert row.front == "tls" or "hitch" not in there
+            assert row.front != "name" or there == {"lbproxy", "lbproxy-plain"}
+
     def test_rounds(self) -> None:
         """The number of rounds can be chosen for each scale."""
         assert scaled(Scale.quick(), 5, 40_000).rounds == 5
@@ -196,7 +382,9 @@ class PlanTests(SynchronousTestCase):
 
     def test_few_files(self) -> None:
         """Where few files may be open, fewer connections are held."""
-        assert scaled(Scale(), None, 4096).held == (1000, 1548)
+        few = scaled(Scale(held_tls=(1000, 2000)), None, 4096)
+        assert few.held == (1000, 1548)
+        assert few.held_tls == (1000, 1548)
 
     def test_free_ports(self) -> None:
         """Ports found together differ."""
