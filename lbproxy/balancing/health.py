@@ -34,14 +34,15 @@ class Health:
             return None
         return self._flipped(backend, old, code, f"{needed} of {needed} checks in a row passed", now)
 
-    def check_failed(self, backend: Backend, code: str, now: float) -> Change | None:
-        """An active check failed."""
+    def check_failed(self, backend: Backend, code: str, now: float, detail: str = "") -> Change | None:
+        """An active check failed; `detail` of the one that decides is part of the evidence."""
         backend.checks_failed_total += 1
         old = backend.state
         fall = self.settings.check.fall
         if old == "maint" or not backend.checks.failed(fall):
             return None
-        return self._flipped(backend, old, code, f"{fall} of {fall} checks in a row failed", now)
+        evidence = f"{fall} of {fall} checks in a row failed"
+        return self._flipped(backend, old, code, f"{evidence}: {detail}" if detail else evidence, now)
 
     def succeeded(self, backend: Backend, now: float) -> Change | None:
         """A session went well; the third in a row ends a probation."""

@@ -157,11 +157,11 @@ class Pool:
         if self._owns(backend):
             self._settle([self._health.check_passed(backend, code, now)], now)
 
-    def check_failed(self, backend: Backend, code: str, now: float) -> None:
-        """An active check failed, with this result code."""
+    def check_failed(self, backend: Backend, code: str, now: float, detail: str = "") -> None:
+        """An active check failed, with this result code; `detail` says more where there is more to say."""
         if self._owns(backend):
             usable = backend.usable
-            change = self._health.check_failed(backend, code, now)
+            change = self._health.check_failed(backend, code, now, detail)
             # On probation the state stays "ejected", yet the backend is usable no more.
             self._settle([change], now, certain=backend.usable is not usable)
 

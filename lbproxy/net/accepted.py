@@ -67,7 +67,8 @@ class AcceptedSide(RelaySide):
         self.session.gave_way()
 
     def handshake_over(self, failure: TlsFailure | None) -> None:
-        """See RelaySide."""
+        """See SecureTransport."""
+        super().handshake_over(failure)
         shared, site, channel = self.shared, self._site, self.channel
         shared.handshakes.leave(self)
         if failure is None and channel is not None:

@@ -104,7 +104,8 @@ class BackendSide(RelaySide):
         self.secure(channel)
 
     def handshake_over(self, failure: TlsFailure | None) -> None:
-        """See RelaySide."""
+        """See SecureTransport."""
+        super().handshake_over(failure)
         session, tls, channel = self.session, self._tls, self.channel
         if failure is None and tls is not None and channel is not None:
             try:
@@ -140,7 +141,8 @@ class BackendSide(RelaySide):
 
     def close(self) -> None:
         """See Side."""
-        if self.channel is not None and self._tls is not None:
+        # What TLS 1.3 resumes with comes behind the handshake: nothing was read, nothing is there.
+        if self.channel is not None and self._tls is not None and self.bytes_in:
             self._tls.remember(self._address, self.channel)
         super().close()
 
@@ -174,6 +176,11 @@ class ProxyClientFactory:
         backend = session.backend
         assert backend is not None
         session.try_begins(now)
+        pool = session.pool
+        tls = None if pool is None or pool.settings.tls is None else self._balancer.tls_of(pool)
+        if tls is None and pool is not None and pool.settings.tls is not None:
+            session.dial_failed(TryError.TLS, "nothing is there to speak TLS with")  # never in clear instead
+            return
         target = self._balancer.target(backend)
         if target is None:
             session.dial_failed(TryError.DNS)
@@ -187,8 +194,6 @@ class ProxyClientFactory:
             sock.close()
             session.dial_failed(connect_error(code))
             return
-        pool = session.pool
-        tls = None if pool is None or pool.settings.tls is None else self._balancer.tls_of(pool)
         side = BackendSide(self._shared, sock, session, target[1], tls, backend.address)
         session.dialling(side)
         side.watch(WRITE)

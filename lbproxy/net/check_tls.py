@@ -18,8 +18,6 @@ from lbproxy.net.tls.channel import MemoryChannel
 from lbproxy.net.tls.clients import ClientTls
 from lbproxy.net.tls.failures import TlsFailure
 
-_PAST_TICKETS = "TLSv1.3"
-
 
 class TlsCheckConnection(CheckConnection):
     """See the module, and CheckConnection. `preamble` goes out in clear, in front of the ClientHello."""
@@ -121,10 +119,15 @@ class TlsCheckConnection(CheckConnection):
         channel, self._channel = self._channel, None
         if channel is not None:
             if self._secured:
-                # A session of TLS 1.3 has nothing to be resumed with before something was read: it would take the
-                # place of one that has.
-                if self._answer or channel.connection.get_protocol_version_name() != _PAST_TICKETS:
+                if self._answer or not _tickets_come_later(channel):
                     self._tls.remember(self._address, channel)
                 channel.goodbye()
             channel.release()
         super()._close(sock)
+
+
+def _tickets_come_later(channel: MemoryChannel) -> bool:
+    """In TLS 1.3 what is resumed with comes behind the handshake (RFC 8446, 4.6.1). A connection that has read nothing
+    has none, and to remember it would throw away what a session that ran meanwhile was given.
+    """
+    return channel.connection.get_protocol_version_name() == "TLSv1.3"

@@ -162,7 +162,11 @@ class Listener:
         """See Gate."""
         self.handshakes[result] += 1
         if message:
-            self._complaints.complain(session.source[0], result, message)
+            self.complain(session, result, message)
+
+    def complain(self, session: Relay, word: str, message: str) -> None:
+        """See Gate."""
+        self._complaints.complain(session.source[0], word, message)
 
     @property
     def sessions(self) -> int:

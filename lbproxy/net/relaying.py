@@ -10,15 +10,14 @@ import errno
 import math
 import os
 import socket
-from collections.abc import Callable
 from typing import Protocol
 
 from lbproxy.net.dialing import set_liveness
 from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.splicing import BULK_READS, SPLICE_BYTES, THIN_SPLICES, Pipe, Pipes, splice
-from lbproxy.net.tls.channel import MemoryChannel
 from lbproxy.net.tls.failures import TlsFailure, Truncated
-from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW, Shared, Transport
+from lbproxy.net.tls.transport import SecureShared, SecureTransport
+from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW
 from lbproxy.net.wheel import Wheel
 from lbproxy.session.relay import Relay
 from lbproxy.session.seams import Side
@@ -28,7 +27,7 @@ _NEVER_LOOKED = -1
 _ROOM_FOR_RECORDS = 32 * 1024
 
 
-class RelayShared(Shared, Protocol):
+class RelayShared(SecureShared, Protocol):
     """What the sides of all relays have in common."""
 
     @property
@@ -42,30 +41,25 @@ class RelayShared(Shared, Protocol):
     def over_budget(self) -> None:
         """All sides together hold more than the budget allows."""
 
-    def later(self, delay: float, call: Callable[[], None], /) -> object:
-        """Call after `delay` seconds; with 0 in the next turn of the reactor."""
 
-
-class RelaySide(Transport):
+class RelaySide(SecureTransport):
     """One side of a relay; see `Side` in session/seams.py.
 
     Reading goes three ways: into `kept` before there is a `peer`, through the shared buffer to the peer, and, once
     the stream has proved to be bulk, through a `pipe` that the kernel fills and empties without copying. `_apart` is
     True for the first and the last, so that the way of most bytes asks one question only.
 
-    With TLS there is a `channel`, which stands in for the socket where bytes are read and written.
+    With TLS a channel stands in for the socket where bytes are read and written; see SecureTransport.
     """
 
     __slots__ = (
         "_apart",
         "_bulk",
-        "_cut",
         "_deaf",
         "_kept",
         "_most_kept",
         "_queued",
         "_thin",
-        "channel",
         "moved",
         "peer",
         "pipe",
@@ -82,7 +76,6 @@ class RelaySide(Transport):
         self.pipe: Pipe | None = None
         self.touched = self.moved = shared.wheel.now
         self.stopped = False
-        self.channel: MemoryChannel | None = None
         self._apart = True
         self._kept = b""
         self._most_kept = RECEIVE_BYTES
@@ -90,9 +83,12 @@ class RelaySide(Transport):
         self._thin = 0
         self._queued = _NEVER_LOOKED
         self._deaf: OSError | None = None
-        self._cut = False
 
     # Reading.
+
+    def handshake_over(self, failure: TlsFailure | None) -> None:
+        """See SecureTransport; subclasses tell the session."""
+        self._most_kept = RECEIVE_BYTES - _ROOM_FOR_RECORDS
 
     def doRead(self) -> None:
         """See IReadDescriptor: one buffer from this side to the other."""
@@ -135,7 +131,7 @@ class RelaySide(Transport):
             self._splice(self.pipe)
             return
         if self.channel is not None and not self.channel.established:
-            self._shake(self.channel)
+            self.shake(self.channel)
             return
         try:
             count = self._receive(RECEIVE_VIEW[len(self._kept) :])
@@ -271,14 +267,10 @@ class RelaySide(Transport):
         """See Side."""
         peer = self.peer
         piped = peer.pipe.held if peer is not None and peer.pipe is not None else 0
-        owed = 0 if self.channel is None else self.channel.owes
-        return piped + owed + (0 if self.pending is None else len(self.pending))
+        return piped + super().held
 
     def doWrite(self) -> None:
         """See IWriteDescriptor: what the pipe of the other side holds, else what is pending."""
-        if self.channel is not None:
-            self._write_secured(self.channel)
-            return
         peer = self.peer
         if peer is None or peer.pipe is None or not peer.pipe.held or self.pending is not None:
             super().doWrite()
@@ -306,91 +298,6 @@ class RelaySide(Transport):
             self.peer.resume_reading()
         self.session.flushed()
 
-    # TLS.
-
-    def secure(self, channel: MemoryChannel) -> None:
-        """Begin the handshake of `channel`; `handshake_over` follows, or `lost`."""
-        self.channel = channel
-        channel.when_owing(self._owing)
-        self._shake(channel)
-
-    def _owing(self) -> None:
-        self.watch(WRITE)
-
-    def _shake(self, channel: MemoryChannel) -> None:
-        if self.pending is not None:
-            return  # what goes in front of the handshake is not sent yet; doWrite comes back
-        try:
-            wanted = channel.shake()
-        except TlsFailure as failure:
-            self.handshake_over(failure)
-            return
-        except OSError as problem:
-            self.lost(problem)
-            return
-        if wanted:
-            self.shared.poller.watch(self, wanted)
-            return
-        self._receive = channel.receive  # type: ignore[assignment]  # keeps the contract of recv_into
-        self._send = channel.send  # type: ignore[assignment]  # keeps the contract of send
-        self._most_kept = RECEIVE_BYTES - _ROOM_FOR_RECORDS
-        # From the handshake's interest to the session's in one step.
-        self.shared.poller.watch(self, READ | WRITE if channel.owes else READ)
-        self.handshake_over(None)
-        self._look_inside()
-
-    def handshake_over(self, failure: TlsFailure | None) -> None:
-        """The handshake has succeeded, or failed; subclasses that begin one say what that means."""
-        raise NotImplementedError
-
-    def _write_secured(self, channel: MemoryChannel) -> None:
-        """As doWrite: first what is owed of records that were made already."""
-        if not channel.established:
-            if self.pending is not None:
-                super().doWrite()
-            if self.pending is None and self.sock is not None:
-                self._shake(channel)
-            return
-        try:
-            if not channel.flush():
-                return
-        except OSError as problem:
-            self.write_failed(problem)
-            return
-        if self.pending is not None:
-            super().doWrite()
-        elif self.finishing and not self.shut:
-            self._shut_down()
-            if self.shut:
-                self.unwatch(WRITE)
-                self.flushed()
-        else:
-            self.unwatch(WRITE)
-            self.flushed()
-
-    def _shut_down(self) -> None:
-        """See Transport: with TLS close_notify goes in front of FIN."""
-        if self.channel is None or self.channel.goodbye():
-            super()._shut_down()
-        else:
-            self.watch(WRITE)
-
-    def _watch_reading(self) -> None:
-        self.watch(READ)
-        self._look_inside()
-
-    def _look_inside(self) -> None:
-        """What TLS holds inside makes no event: read it as if there had been one."""
-        if self.channel is not None and self.channel.more:
-            self.shared.later(0.0, self._read_inside)
-
-    def _read_inside(self) -> None:
-        channel = self.channel
-        if self.sock is not None and self.mask & READ and channel is not None and channel.more:
-            channel.more = False
-            self.doRead()
-            self._look_inside()
-
     # What the session asks for: see Side and ClientSide.
 
     def start_reading(self) -> None:
@@ -402,7 +309,7 @@ class RelaySide(Transport):
         peer = self.peer
         full = len(self._kept) >= self._most_kept if peer is None else bool(peer.held)
         if self.sock is not None and not (self.finished or self.stopped or full):
-            self._watch_reading()
+            self.watch_reading()
 
     def still_takes(self) -> bool:
         """See Side. The kernel asks for more only when much has been taken: its queue tells earlier."""
@@ -451,11 +358,11 @@ class RelaySide(Transport):
             self.unwatch(READ)
             self.session.stalled()
         elif not self.stopped:
-            self._watch_reading()
+            self.watch_reading()
         if backend.sock is not None:
             # From the connect's interest to the relay's in one step, not two.
             self.shared.poller.watch(backend, READ | WRITE if backend.held else READ)
-            backend._look_inside()
+            backend.look_inside()
 
     def part(self) -> None:
         """See ClientSide."""
@@ -469,8 +376,6 @@ class RelaySide(Transport):
         """See Side. What a pipe holds for this side is lost with it; what ours holds is still the peer's to take."""
         if self.sock is None:
             return
-        if self.channel is not None:
-            self._close_channel(self.channel)
         peer = self.peer
         if peer is not None:
             self._drop_piped(peer)
@@ -481,21 +386,6 @@ class RelaySide(Transport):
         if peer is not None and peer.sock is None:
             self.peer = peer.peer = None  # they are freed with their last user, not by the garbage collector
 
-    def _close_channel(self, channel: MemoryChannel) -> None:
-        """Say that this is the end, if it is one: after a loss or a cut it must not look like it."""
-        if channel.established and self.pending is None and self._deaf is None and not self._cut:
-            channel.goodbye()
-        channel.release()
-        self.channel = None
-        assert self.sock is not None  # close() has looked
-        self._receive = self.sock.recv_into
-        self._send = self.sock.send
-
-    def abort(self) -> None:
-        """See Transport."""
-        self._cut = True
-        super().abort()
-
     def write_failed(self, problem: OSError) -> None:
         """See Transport: an answer that came before the reset is still read, and given to the other side."""
         if self.finished or self.stopped or self.sock is None:
@@ -503,6 +393,7 @@ class RelaySide(Transport):
             return
         # Without its traceback, which knows the frames that know this side: only the garbage collector could free them.
         self._deaf = problem.with_traceback(None)
+        self.cut = True
         self.drop_pending()
         self.unwatch(WRITE)
         source = self.peer
@@ -527,9 +418,10 @@ class RelaySide(Transport):
     def lost(self, problem: OSError) -> None:
         """See Transport. Where the kernel gave up on what we had sent (TCP_USER_TIMEOUT), the peer has stalled."""
         stalled = problem.errno == errno.ETIMEDOUT and self.unsent() > 0
-        self._cut = True
+        self.cut = True
         self.close()
-        self.session.lost(self, stalled=stalled, truncated=isinstance(problem, Truncated))
+        broken = (problem.word, str(problem.strerror)) if isinstance(problem, TlsFailure) else None
+        self.session.lost(self, stalled=stalled, truncated=isinstance(problem, Truncated), broken=broken)
 
     def broken(self, problem: BaseException) -> None:
         """See Descriptor."""

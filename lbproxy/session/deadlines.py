@@ -52,7 +52,7 @@ def _waiting(session: Relay, left: float, timer: str, outcome: Outcome) -> float
 
 def _opening(session: Relay, now: float) -> float | None:
     """TLS is ended here and has its time; or a name is waited for, which nobody has to tell."""
-    if session.gate.opening.tls:
+    if session.opening.tls:
         left = session.hello_began + session.timeouts.tls_handshake - now
         return _waiting(session, left, "tls_handshake", errors.TLS_HANDSHAKE_TIMEOUT)
     left = session.hello_began + session.timeouts.client_hello - now

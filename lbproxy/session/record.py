@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lbproxy.errors import CONNECT_TIMEOUT
+from lbproxy.errors import CONNECT_TIMEOUT, TryError
 from lbproxy.session.phases import PHASES
 from lbproxy.session.relay import Relay
 from lbproxy.session.retrying import Try
@@ -99,7 +99,7 @@ def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayR
         outcome.word,
         outcome.state + "--",
         outcome.flag,
-        session.timer or ("connect" if outcome is CONNECT_TIMEOUT else ""),
+        session.timer or _last_timer(session),
         session.rule,
         0 if client is None else client.bytes_in,
         0 if side is None or client is None else side.bytes_in - client.dropped,
@@ -119,6 +119,14 @@ def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayR
         *_tls_fields(session),
         namespace="" if header is None or header.namespace is None else header.namespace[:_FIELD],
     )
+
+
+def _last_timer(session: Relay) -> str:
+    """The clock of the last try, where that decided."""
+    if session.outcome is not CONNECT_TIMEOUT:
+        return ""
+    last = session.tries[-1].error if session.tries else None
+    return "tls_handshake" if last is TryError.TLS_TIMEOUT else "connect"
 
 
 def _tls_fields(session: Relay) -> tuple[str, str, str, str, bool, float, str, str, str, str, str, str, bool]:

@@ -71,6 +71,7 @@ class Relay:
         "id",
         "introduced",
         "local",
+        "opening",
         "outcome",
         "peer",
         "phase",
@@ -101,6 +102,7 @@ class Relay:
     def __init__(self, world: World, gate: Gate, peer: Endpoint, local: Endpoint, now: float) -> None:
         self.world = world
         self.gate = gate
+        self.opening = gate.opening
         self.peer = peer
         self.source = peer
         self.local = local
@@ -151,7 +153,7 @@ class Relay:
         admission.
         """
         self.client = client
-        opening = self.gate.opening
+        opening = self.opening
         if opening.plain:
             self.admitted = self.peer[0]
             self._choose_route()
@@ -197,7 +199,7 @@ class Relay:
             self._over(refusal)
             return
         self.admitted = self.source[0]
-        opening = self.gate.opening
+        opening = self.opening
         if opening.tls or (opening.hello and header.authority is None):
             self._await_hello()
         else:
@@ -217,7 +219,7 @@ class Relay:
 
     @property
     def _hello_seconds(self) -> float:
-        return self.timeouts.tls_handshake if self.gate.opening.tls else self.timeouts.client_hello
+        return self.timeouts.tls_handshake if self.opening.tls else self.timeouts.client_hello
 
     def _hello_arrived(self) -> None:
         client, reader = self.client, self.hello_reader
@@ -232,7 +234,7 @@ class Relay:
             return
         self.hello_reader = None
         self.hello = hello
-        if self.gate.opening.tls:
+        if self.opening.tls:
             self.phase = HANDSHAKE
             self.gate.secure(self, hello)
         else:
@@ -245,7 +247,7 @@ class Relay:
 
     def _no_hello(self, problem: PreambleError, client: ClientSide) -> None:
         """Something else than TLS: no name to go by, or no way to go on."""
-        if self.gate.opening.tls:
+        if self.opening.tls:
             self.rule = problem.rule
             answer = _SPEAK_TLS if problem.rule == "L10" and looks_like_http(client.kept) else b""
             self.refuse_handshake("not_tls" if problem.rule == "L10" else "client_hello", problem.message, answer)
@@ -317,7 +319,7 @@ class Relay:
         self.priority = route.priority
         client = self.client
         assert client is not None
-        if gate.opening.plain:
+        if self.opening.plain:
             client.start_reading()
         self.world.wheel.sooner(self, timeouts.connect)
         self.world.factory.connect(self, self.world.clock())
@@ -490,9 +492,16 @@ class Relay:
                 self.pool.succeeded(self.backend, self.world.clock())
             self._over(errors.OK)
 
-    def lost(self, side: Side, *, stalled: bool = False, truncated: bool = False) -> None:
+    def lost(
+        self,
+        side: Side,
+        *,
+        stalled: bool = False,
+        truncated: bool = False,
+        broken: tuple[str, str] | None = None,
+    ) -> None:
         """A side was reset or failed; `stalled` when its kernel gave up waiting for what was sent to be taken,
-        `truncated` when TLS ended without saying so.
+        `truncated` when TLS ended without saying so, `broken` (a word and a sentence) when its bytes were no TLS.
         """
         if self.phase == ENDING:
             self._over(self.outcome, reset=True)
@@ -506,6 +515,9 @@ class Relay:
             outcome = errors.WRITE_STALL_CLIENT if stalled else _GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA)
             if truncated and self.phase == DATA:
                 outcome = errors.CLIENT_TRUNCATED
+            if broken is not None:
+                outcome = errors.CLIENT_TLS
+                self._breaks_rules(*broken)
             self._end_with_reset(self.backend_side, outcome)
             return
         client, pool, backend = self.client, self.pool, self.backend
@@ -519,12 +531,23 @@ class Relay:
         if not client.bytes_in and not side.bytes_in and not client.finished and self._may_try_again(now):
             # Proof for a retry: no byte of this client was ever read, so none can have been sent.
             client.part()
-            self.dial_failed(TryError.RESET)
+            if broken is None:
+                self.dial_failed(TryError.RESET)
+            else:
+                self.dial_failed(TryError.TLS, ": ".join(broken))
             return
         pool.failed(backend, now, cut=True)
         self._give_back(now)
-        cut = errors.BACKEND_TRUNCATED if truncated else errors.BACKEND_CUT
+        cut = (
+            errors.BACKEND_TRUNCATED if truncated else errors.BACKEND_CUT if broken is None else errors.BACKEND_TLS_CUT
+        )
         self._end_with_reset(client, errors.WRITE_STALL_BACKEND if stalled else cut)
+
+    def _breaks_rules(self, word: str, message: str) -> None:
+        self.tls_error = word
+        if word == "control_flood":
+            self.rule = "L8"
+        self.gate.complain(self, word, message)
 
     def _all_said(self, client: Side) -> bool:
         """Whether a client that ended its TLS without saying so had been told everything, and that it was all.
@@ -593,8 +616,9 @@ class Relay:
         if self.phase == OVER:
             return
         queued = self.phase == QUEUE
-        if self.phase in (HELLO, HANDSHAKE) and self.gate.opening.tls and not self.tls_error:
-            self.tls_error = "timeout" if self.timer else "client_gone"
+        if self.phase in (HELLO, HANDSHAKE) and self.opening.tls and not self.tls_error:
+            gone = outcome is errors.CLIENT_GONE_IN_HEADER
+            self.tls_error = "timeout" if self.timer else "client_gone" if gone else "cut"
             self.gate.handshake_ended(self, self.tls_error, "")
         self.phase = OVER
         self.outcome = outcome

@@ -147,6 +147,9 @@ class Gate(Protocol):
     def secure(self, session: Relay, hello: ClientHello) -> None:
         """Begin TLS with the client: the session hears `secured` or `handshake_failed`."""
 
+    def complain(self, session: Relay, word: str, message: str) -> None:
+        """Have the log tell, now and then, that a client's TLS was cut for `word`."""
+
     def handshake_ended(self, session: Relay, result: str, message: str) -> None:
         """Count the end of a handshake: "full", "resumed" or the word of a failure, with a sentence for the log."""
 

@@ -19,6 +19,7 @@ _NEEDED = (
     "SSL_read",
     "SSL_write",
     "SSL_shutdown",
+    "SSL_do_handshake",
     "SSL_set_fd",
     "SSL_get_error",
     "SSL_set_info_callback",
@@ -26,6 +27,7 @@ _NEEDED = (
     "ERR_get_error",
     "ERR_peek_error",
     "ERR_GET_REASON",
+    "ERR_reason_error_string",
     "SSL_R_UNEXPECTED_EOF_WHILE_READING",
     "SSL_ERROR_WANT_READ",
     "SSL_ERROR_WANT_WRITE",
@@ -43,7 +45,7 @@ def _look_up() -> bool:
     lib, ffi = binding.lib, binding.ffi
     probe = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
     return all(hasattr(lib, name) for name in _NEEDED) and all(
-        hasattr(probe, name) for name in ("_ssl", "_into_ssl", "_from_ssl")
+        hasattr(probe, name) for name in ("_ssl", "_into_ssl", "_from_ssl", "_raise_ssl_error")
     )
 
 

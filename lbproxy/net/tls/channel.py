@@ -18,27 +18,48 @@ from collections.abc import Callable
 from OpenSSL import SSL
 
 from lbproxy.net.polling import READ, WRITE
-from lbproxy.net.tls.failures import TlsFailure, Truncated, handshake_failure
+from lbproxy.net.tls.failures import TlsFailure, Truncated, handshake_failure, reasons_of
 
 # Of ciphertext: one record at a time, so that what comes out always fits into a receive buffer.
 _PULL_BYTES = 16 * 1024
 # Records that carry no data (KeyUpdate, alerts) between two that do; see threats.md L8.
 _MOST_CONTROLS = 32
+# SSL_CB_EXIT, which ends a message of the handshake protocol once, and SSL_CB_ALERT.
+MESSAGE_ENDS = 0x02 | 0x4000
+
+
+def _nobody() -> None:
+    """Who is told while no side is."""
+
+
+class Controls:
+    """How many records without data an established connection has seen since the last one with some."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def seen(self, _: object, where: int, _value: int) -> None:
+        """OpenSSL calls this at every step; see SSL_CTX_set_info_callback(3)."""
+        if where & MESSAGE_ENDS:
+            self.count += 1
 
 
 class MemoryChannel:
-    """See the module. `established` turns True with the handshake; `more` says that something is left inside which no
-    event of the socket will tell. `errors` are the codes of certificate verification that were met, see verify(1).
+    """See the module. `established` turns True with the handshake; `more` says that something may be left inside which
+    no event of the socket will tell. `errors` are the codes of certificate verification that were met, see verify(1).
     """
 
     __slots__ = (
         "_again",
         "_controls",
         "_late",
+        "_look_inside",
         "_out",
+        "_owing",
         "_said_goodbye",
         "_sock",
-        "_wake",
         "connection",
         "errors",
         "established",
@@ -51,9 +72,9 @@ class MemoryChannel:
         self._sock = sock
         self._out = b""
         self._late: OSError | None = None
-        self._controls = 0
+        self._controls = Controls()
         self._said_goodbye = False
-        self._wake: Callable[[], None] | None = None
+        self._owing = self._look_inside = _nobody
         self.established = False
         self.more = False
         self.errors: list[int] = []
@@ -66,9 +87,12 @@ class MemoryChannel:
         """Bytes of ciphertext that the kernel has not taken yet."""
         return len(self._out)
 
-    def when_owing(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called whenever bytes are left that only `flush` can get rid of."""
-        self._wake = wake
+    def attach(self, owing: Callable[[], None], look_inside: Callable[[], None]) -> None:
+        """Have `owing` called whenever bytes are left that only `flush` can get rid of, `look_inside` whenever `more`
+        has turned True behind data.
+        """
+        self._owing = owing
+        self._look_inside = look_inside
 
     # The handshake.
 
@@ -91,15 +115,9 @@ class MemoryChannel:
             else:
                 self.established = True
                 self.flush()
-                self._count_controls()
+                self.connection.set_info_callback(self._controls.seen)
                 self.more = True
                 return 0
-
-    def _count_controls(self) -> None:
-        self.connection.set_info_callback(lambda *_: self._control_seen())
-
-    def _control_seen(self) -> None:
-        self._controls += 1
 
     # Bytes.
 
@@ -115,21 +133,21 @@ class MemoryChannel:
                 total += self.connection.recv_into(view[total:])
             except SSL.WantReadError:
                 if total:
-                    self._controls = 0
+                    self._controls.count = 0
                     return total
                 self._judge_controls()
                 self._answer()
                 if not self._pull():
                     raise BlockingIOError(errno.EAGAIN, "no whole record yet") from None
             except SSL.ZeroReturnError:
-                self.more = bool(total)
+                self._is_more(there=total > 0)
                 return total
             except SSL.Error as problem:
                 self._answer()
                 if not total:
                     raise _reading_failed(problem) from None
                 self._late = _reading_failed(problem)
-                self.more = True
+                self._is_more(there=True)
                 return total
 
     def send(self, data: bytes | memoryview) -> int:
@@ -142,18 +160,22 @@ class MemoryChannel:
                 total += self.connection.send(data[total:])
             except SSL.Error as problem:
                 raise TlsFailure("protocol", str(problem)) from None
-        if not self.flush() and self._wake is not None:
-            self._wake()
+        if not self.flush():
+            self._owing()
         return total
 
     def flush(self) -> bool:
         """Offer the kernel what is owed; False while some is left. Raises OSError."""
+        last = False
         while True:
             if not self._out:
+                if last:
+                    return True
                 try:
                     self._out = self.connection.bio_read(_PULL_BYTES)
                 except SSL.WantReadError:
                     return True
+                last = len(self._out) < _PULL_BYTES
             try:
                 sent = self._sock.send(self._out)
             except BlockingIOError:
@@ -163,8 +185,8 @@ class MemoryChannel:
     def _answer(self) -> None:
         """Reading makes records too: alerts, and what a KeyUpdate asks for."""
         with contextlib.suppress(OSError):  # the next write, or read, will meet it
-            if not self.flush() and self._wake is not None:
-                self._wake()
+            if not self.flush():
+                self._owing()
 
     def _pull(self) -> bool:
         """Take what the kernel has; False when that is nothing."""
@@ -178,8 +200,13 @@ class MemoryChannel:
             self.connection.bio_shutdown()
         return True
 
+    def _is_more(self, *, there: bool) -> None:
+        self.more = there
+        if there:
+            self._look_inside()
+
     def _judge_controls(self) -> None:
-        if self._controls > _MOST_CONTROLS:
+        if self._controls.count > _MOST_CONTROLS:
             raise TlsFailure("control_flood", f"more than {_MOST_CONTROLS} TLS records without data (rule=L8)")
 
     # The end.
@@ -196,7 +223,8 @@ class MemoryChannel:
 
     def release(self) -> None:
         """The socket is being closed."""
-        self._wake = None
+        # Both know the side, which knows this.
+        self._owing = self._look_inside = _nobody
         self.connection.set_app_data(None)
 
 
@@ -204,4 +232,7 @@ def _reading_failed(problem: SSL.Error) -> OSError:
     if isinstance(problem, SSL.SysCallError):
         code = problem.args[0] if problem.args else -1
         return Truncated() if code <= 0 else OSError(code, "the connection was lost")
+    alert = next((reason for reason in reasons_of(problem) if "alert" in reason), None)
+    if alert is not None:
+        return TlsFailure("peer_alert", f"it sent the {alert}")
     return TlsFailure("bad_record", "a TLS record that cannot be read")

@@ -21,6 +21,7 @@ from OpenSSL.crypto import X509, X509Store, X509StoreFlags
 from lbproxy.certificates import CertificateError, Pair, load_authorities, load_revocations
 from lbproxy.model_tls import ClientAuthSettings, Profile, TlsPolicy
 from lbproxy.net.tls.binding import set_groups
+from lbproxy.net.tls.failures import reasons_of
 from lbproxy.net.tls.profiles import GROUPS, SUITES
 
 # X509_V_ERR_*: no list for an authority, a list not valid yet, a list out of date.
@@ -113,7 +114,8 @@ def _use_pair(openssl: SSL.Context, pair: Pair) -> None:
         openssl.use_privatekey(pair.key)  # type: ignore[arg-type]  # of the kinds that OpenSSL serves, see Pair
         openssl.check_privatekey()
     except SSL.Error as problem:
-        raise CertificateError(pair.path, f"OpenSSL does not take it: {_reasons(problem)}") from None
+        reasons = ", ".join(reasons_of(problem)) or "it gives no reason"
+        raise CertificateError(pair.path, f"OpenSSL does not take it: {reasons}") from None
 
 
 @contextmanager
@@ -131,11 +133,6 @@ def _as_file(content: bytes) -> Iterator[str]:
             stream.write(content)
             stream.flush()
             yield stream.name
-
-
-def _reasons(problem: SSL.Error) -> str:
-    entries = problem.args[0] if problem.args and isinstance(problem.args[0], list) else []
-    return ", ".join(entry[2] for entry in entries if entry[2]) or "it gives no reason"
 
 
 def _fingerprint(pairs: Sequence[Pair], policy: TlsPolicy) -> bytes:

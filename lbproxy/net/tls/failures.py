@@ -83,12 +83,18 @@ def certificate_failure(codes: Sequence[int]) -> TlsFailure:
 SSL_CODES = "verification code {}"
 
 
+def reasons_of(problem: SSL.Error) -> list[str]:
+    """OpenSSL's reasons in its own words, the first cause first."""
+    entries = problem.args[0] if problem.args and isinstance(problem.args[0], list) else []
+    return [entry[2] for entry in entries if entry[2]]
+
+
 def handshake_failure(problem: SSL.Error, codes: Sequence[int]) -> OSError:
     """What a failed handshake means; `codes` are those of verification that were met on the way."""
     if isinstance(problem, SSL.SysCallError):
         code = problem.args[0] if problem.args else -1
         return OSError(code if code > 0 else errno.ECONNRESET, "the connection ended within the handshake")
-    reasons = [entry[2] for entry in problem.args[0]] if problem.args and isinstance(problem.args[0], list) else []
+    reasons = reasons_of(problem)
     for reason in reasons:
         word = _REASONS.get(reason)
         if word == "bad_certificate":

@@ -14,8 +14,10 @@ from typing import Protocol
 # Begun in one turn, about 2 ms of work. A quiet turn is no event: the allowance is renewed after a while too (seconds).
 _AT_ONCE = 8
 _RENEWED_AFTER = 0.005
-# With all places taken, a client that has kept one this long without finishing makes room for one that waits.
+# With all places taken, a client that has kept one this long without finishing makes room for one that waits. The
+# longer the queue, the shorter this is: it must not take longer to get through it than anybody would wait.
 PATIENCE = 1.0
+LEAST_PATIENCE = 0.1
 
 
 class Shaker(Protocol):
@@ -42,7 +44,7 @@ class Handshakes:
         self._waiting: deque[Shaker] = deque()
         self._left = _AT_ONCE
         self._renewed = clock()
-        self._scheduled = False
+        self._due: float | None = None
 
     @property
     def under_way(self) -> int:
@@ -75,11 +77,14 @@ class Handshakes:
         if len(self._under_way) < self.limit:
             return True
         oldest, since = next(iter(self._under_way.items()))
-        if now - since < PATIENCE:
+        if now - since < self._patience():
             return False
         self._under_way.pop(oldest)
         oldest.give_way()
         return len(self._under_way) < self.limit
+
+    def _patience(self) -> float:
+        return max(LEAST_PATIENCE, PATIENCE * self.limit / (self.limit + len(self._waiting)))
 
     def _begin(self, shaker: Shaker, now: float) -> None:
         self._under_way[shaker] = now
@@ -90,16 +95,15 @@ class Handshakes:
 
     def _schedule(self, now: float) -> None:
         """Look again in the next turn, or when the oldest has had its time."""
-        if self._scheduled:
-            return
         delay = 0.0
         if len(self._under_way) >= self.limit:
-            delay = max(0.0, PATIENCE - (now - next(iter(self._under_way.values()))))
-        self._scheduled = True
-        self._later(delay, self._turn)
+            delay = max(0.0, self._patience() - (now - next(iter(self._under_way.values()))))
+        if self._due is None or now + delay < self._due:
+            self._due = now + delay
+            self._later(delay, self._turn)
 
     def _turn(self) -> None:
-        self._scheduled = False
+        self._due = None
         now = self._renewed = self._clock()
         self._left = _AT_ONCE
         while self._waiting and self._left > 0 and self._has_room(now):

@@ -15,26 +15,30 @@ from OpenSSL import SSL
 
 from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.tls import binding
-from lbproxy.net.tls.channel import MemoryChannel
+from lbproxy.net.tls.channel import Controls, MemoryChannel
 from lbproxy.net.tls.failures import TlsFailure, Truncated, handshake_failure
 from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES
 
 # The plaintext of a full record; where one came, more may be waiting behind it.
 _RECORD_BYTES = 16 * 1024
+# SSL_AD_REASON_OFFSET: reasons beyond it are alerts that the peer sent.
+_ALERTS = 1000
 
 if binding.AVAILABLE:
     _lib, _ffi = binding.lib, binding.ffi
     _read, _write, _from_buffer = _lib.SSL_read, _lib.SSL_write, _ffi.from_buffer
+    _do_handshake, _get_error = _lib.SSL_do_handshake, _lib.SSL_get_error
+    _WANT_READ, _WANT_WRITE = _lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_WANT_WRITE
     _SHARED = _from_buffer(RECEIVE_BUFFER)
 
-_channels: dict[Any, SocketChannel] = {}
+_controls_of: dict[Any, Controls] = {}
 
 
-def _told(ssl: Any, _where: int, _value: int) -> None:
+def _told(ssl: Any, where: int, value: int) -> None:
     """OpenSSL's state has changed on an established connection: a record without data was seen."""
-    channel = _channels.get(ssl)
-    if channel is not None:
-        channel._controls += 1
+    controls = _controls_of.get(ssl)
+    if controls is not None:
+        controls.seen(None, where, value)
 
 
 if binding.AVAILABLE:
@@ -62,27 +66,35 @@ class SocketChannel(MemoryChannel):
 
     def shake(self) -> int:
         """See MemoryChannel."""
-        try:
-            self.connection.do_handshake()
-        except SSL.WantReadError:
-            if self._in_memory:
-                if not self.flush():
-                    return WRITE
-                self._take_socket()
-            return READ
-        except SSL.WantWriteError:
-            return WRITE
-        except SSL.Error as problem:
-            if self._in_memory:
-                self.flush()
-            raise handshake_failure(problem, self.errors) from None
+        result = _do_handshake(self._ssl)
+        if result <= 0:
+            error = _get_error(self._ssl, result)
+            if error == _WANT_READ:
+                if self._in_memory:
+                    if not self.flush():
+                        return WRITE
+                    self._take_socket()
+                return READ
+            if error == _WANT_WRITE:
+                return WRITE
+            self._fail(result)
         if self._in_memory:
             # No server is done before it has heard from the client again.
             raise TlsFailure("protocol", "the handshake was over before it could be")
         self.established = True
-        _channels[self._ssl] = self
+        _controls_of[self._ssl] = self._controls
         _lib.SSL_set_info_callback(self._ssl, _TOLD)
         return 0
+
+    def _fail(self, result: int) -> None:
+        """Raise what pyOpenSSL makes of a failed handshake."""
+        try:
+            self.connection._raise_ssl_error(self._ssl, result)
+        except SSL.Error as problem:
+            if self._in_memory:
+                self.flush()
+            raise handshake_failure(problem, self.errors) from None
+        raise TlsFailure("protocol", "OpenSSL gave up without a reason")
 
     def flush(self) -> bool:
         """See MemoryChannel."""
@@ -95,8 +107,8 @@ class SocketChannel(MemoryChannel):
         else:
             count = _read(self._ssl, _from_buffer(buffer), len(buffer))
         if 0 < count < _RECORD_BYTES:
-            if self._controls:
-                self._controls = 0
+            if self._controls.count:
+                self._controls.count = 0
             return count
         return self._receive_on(buffer, count)
 
@@ -107,7 +119,7 @@ class SocketChannel(MemoryChannel):
         if count <= 0:
             self._judge_controls()
             return self._end_of_reading(count)
-        self._controls = 0
+        self._controls.count = 0
         pointer = _from_buffer(buffer)
         total = count
         while count == _RECORD_BYTES and len(buffer) - total >= _RECORD_BYTES:
@@ -116,18 +128,18 @@ class SocketChannel(MemoryChannel):
                 total += count
                 continue
             try:
-                self.more = self._end_of_reading(count) == 0
+                self._is_more(there=self._end_of_reading(count) == 0)
             except BlockingIOError:
                 break
             except OSError as problem:
                 self._late = problem.with_traceback(None)
-                self.more = True
+                self._is_more(there=True)
         return total
 
     def _end_of_reading(self, count: int) -> int:
         """What a read without data means: 0 for the orderly end, else an exception."""
-        error = _lib.SSL_get_error(self._ssl, count)
-        if error in (_lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_WANT_WRITE):
+        error = _get_error(self._ssl, count)
+        if error in (_WANT_READ, _WANT_WRITE):
             raise BlockingIOError(errno.EAGAIN, "no whole record yet")
         if error == _lib.SSL_ERROR_ZERO_RETURN:
             return 0
@@ -152,8 +164,8 @@ class SocketChannel(MemoryChannel):
         return total
 
     def _not_sent(self, count: int) -> int:
-        error = _lib.SSL_get_error(self._ssl, count)
-        if error in (_lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_WANT_WRITE):
+        error = _get_error(self._ssl, count)
+        if error in (_WANT_READ, _WANT_WRITE):
             raise BlockingIOError(errno.EAGAIN, "the kernel takes no more")
         raise _failure(error)
 
@@ -164,7 +176,7 @@ class SocketChannel(MemoryChannel):
         if self._said_goodbye:
             return True
         result = _lib.SSL_shutdown(self._ssl)
-        if result < 0 and _lib.SSL_get_error(self._ssl, result) == _lib.SSL_ERROR_WANT_WRITE:
+        if result < 0 and _get_error(self._ssl, result) == _WANT_WRITE:
             return False
         _lib.ERR_clear_error()
         self._said_goodbye = True
@@ -173,16 +185,20 @@ class SocketChannel(MemoryChannel):
     def release(self) -> None:
         """See MemoryChannel."""
         super().release()
-        _channels.pop(self._ssl, None)
+        _controls_of.pop(self._ssl, None)
 
 
 def _failure(error: int) -> OSError:
     """What OpenSSL left behind: the socket's error, an end without close_notify, or a fault of the protocol."""
     code = _ffi.errno
-    reason = _lib.ERR_GET_REASON(_lib.ERR_peek_error())
+    entry = _lib.ERR_peek_error()
+    reason = _lib.ERR_GET_REASON(entry)
+    text = _ffi.string(_lib.ERR_reason_error_string(entry)).decode() if reason > _ALERTS else ""
     _lib.ERR_clear_error()
     if reason == _lib.SSL_R_UNEXPECTED_EOF_WHILE_READING:
         return Truncated()
     if error == _lib.SSL_ERROR_SYSCALL:
         return OSError(code, os.strerror(code)) if code else Truncated()
+    if text:
+        return TlsFailure("peer_alert", f"it sent the {text}")
     return TlsFailure("bad_record", "a TLS record that cannot be read")
