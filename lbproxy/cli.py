@@ -47,6 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="everything there is to know, for programs")
     status.set_defaults(run=_status)
 
+    served = _control(commands.add_parser("certificates", help="show which certificates are served, and until when"))
+    served.add_argument("--json", action="store_true", help="everything there is to know, for programs")
+    served.set_defaults(run=_certificates)
+
     reload = _control(commands.add_parser("reload", help="read the configuration file again, as SIGHUP does"))
     reload.set_defaults(run=_reload)
 
@@ -79,6 +83,16 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _certificates(options: argparse.Namespace) -> int:
+    from lbproxy.service.certificate_page import certificates_text
+
+    status, answer = ask(_socket(options), "GET", "/v1/certificates")
+    if status != 200:
+        raise ControlError(str(answer.get("error", answer)))
+    print(json.dumps(answer, indent=2) if options.json else certificates_text(answer))
+    return 0
+
+
 def _reload(options: argparse.Namespace) -> int:
     from lbproxy.config import Problem
 
@@ -108,7 +122,8 @@ def _socket(options: argparse.Namespace) -> str:
         return path.removeprefix("unix:")
     from lbproxy.config import load
 
-    loaded = load(options.config)
+    # Only the path of the socket is wanted; who may use it need not be allowed to read keys.
+    loaded = load(options.config, read_files=False)
     configuration = loaded.configuration
     if configuration is None:
         raise ControlError(

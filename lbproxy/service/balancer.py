@@ -7,6 +7,7 @@ itself: choosing is in `balancing/`, reached through `pools`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
@@ -17,11 +18,13 @@ from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.change import Change
 from lbproxy.balancing.pool import Pool
 from lbproxy.model import PoolSettings
-from lbproxy.net.checking import Checker
+from lbproxy.net.checking import Checker, CheckTarget
 from lbproxy.net.dialing import target_of
 from lbproxy.net.polling import Poller
 from lbproxy.net.resolving import Name
+from lbproxy.net.tls.clients import ClientTls
 from lbproxy.preamble import local_header
+from lbproxy.service.certificates import CertificateService
 
 TICK_SECONDS = 0.5
 
@@ -34,8 +37,16 @@ class BalancerService(Service):
     log = Logger()
     name = "balancer"
 
-    def __init__(self, reactor: Any, poller: Poller, clock: Callable[[], float], random: Callable[[], float]) -> None:
-        """`clock` is monotonic seconds; `random` gives floats in [0, 1)."""
+    def __init__(
+        self,
+        reactor: Any,
+        poller: Poller,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        certificates: CertificateService,
+    ) -> None:
+        """`clock` is monotonic seconds; `random` gives floats in [0, 1). `certificates` knows the pools' TLS."""
+        self._certificates = certificates
         self.pools: dict[str, Pool] = {}
         self._reactor = reactor
         self._poller = poller
@@ -92,6 +103,10 @@ class BalancerService(Service):
             target = self._targets[address] = target_of(address)
         return target
 
+    def tls_of(self, pool: Pool) -> ClientTls | None:
+        """See Balancer."""
+        return self._certificates.clients.get(pool.settings.name)
+
     def unreachable(self, backend: Backend) -> None:
         """See Balancer."""
         if backend.address.kind == "name":
@@ -140,23 +155,33 @@ class BalancerService(Service):
                     checker.start()
 
     def _checker(self, pool: Pool, backend: Backend) -> Checker:
-        check, send_proxy = pool.settings.check, pool.settings.send_proxy
+        def where() -> CheckTarget | None:
+            return None if backend.admin == "maint" else self._check_target(pool, backend)
 
-        def where() -> Target | None:
-            target = None if backend.admin == "maint" else self.target(backend)
-            if target is None or check.port is None or backend.address.kind == "unix":
-                return target
-            return target[0], (target[1][0], check.port)
-
-        def told(code: str) -> None:
+        def told(code: str, detail: str) -> None:
             now = self._clock()
             if code.endswith("OK"):
                 pool.check_passed(backend, code, now)
             elif code != "SOCKERR":  # that we have no socket to ask with says nothing about the backend
-                pool.check_failed(backend, code, now)
+                pool.check_failed(backend, code, now, detail)
 
-        preamble = b"" if send_proxy is None else local_header(send_proxy.version)
-        return Checker(self._reactor, self._poller, check, preamble, where, told, self._random)
+        return Checker(self._reactor, self._poller, pool.settings.check, where, told, self._random)
+
+    def _check_target(self, pool: Pool, backend: Backend) -> CheckTarget | None:
+        target, address = self.target(backend), backend.address
+        if target is None:
+            return None
+        settings, (family, where) = pool.settings, target
+        port = settings.check.port
+        if port is not None and address.kind != "unix":
+            where, address = (where[0], port), replace(address, port=port)
+        preamble = b"" if settings.send_proxy is None else local_header(settings.send_proxy.version)
+        tls = None
+        if settings.tls is not None and settings.check.tls:
+            tls = self.tls_of(pool)
+            if tls is None:
+                return None  # better no check than one that says less than it is asked for
+        return CheckTarget(family, where, address, preamble, tls)
 
     def _stop_checking(self, backend: Backend) -> None:
         checker = self._checkers.pop(backend, None)

@@ -3,6 +3,7 @@
     GET   /healthz  /readyz            lives; ready (503 while stopping)
     GET   /v1/status                   everything: instance, listeners, pools, counters
     GET   /v1/pools  /v1/sessions      parts of it
+    GET   /v1/certificates             what is served, until when, and what is wrong with files; never keys
     PATCH /v1/pools/P/backends/B       {"state": "ready" | "drain" | "maint", "weight": 0..256}
     POST  /v1/reload                   reads the configuration again; 422 with the problems when it is refused
 
@@ -26,6 +27,7 @@ from lbproxy import __version__
 from lbproxy.balancing.pool import Pool
 from lbproxy.model import ControlSettings
 from lbproxy.net.binding import remove_stale_socket
+from lbproxy.service.certificate_status import certificates_status, certificates_summary
 from lbproxy.session.record import describe
 
 if TYPE_CHECKING:
@@ -139,6 +141,8 @@ class _Root(Resource):
                 return 200, status(proxy)
             case (("GET" | "HEAD"), ["v1", "pools"]):
                 return 200, _pools(proxy)
+            case (("GET" | "HEAD"), ["v1", "certificates"]):
+                return 200, certificates_status(proxy.certificates, proxy.worker.wall())
             case (("GET" | "HEAD"), ["v1", "sessions"]):
                 return 200, [describe(session, proxy.clock()) for session in proxy.worker.sessions()]
             case "PATCH", ["v1", "pools", pool, "backends", backend]:
@@ -207,6 +211,7 @@ def status(proxy: ProxyService) -> dict[str, object]:
         "held_bytes": proxy.worker.budget.used,
         "shed": proxy.worker.shed_total,
         "pipes_in_use": proxy.worker.pipes.in_use,
+        "handshakes": {"under_way": proxy.worker.handshakes.under_way, "waiting": proxy.worker.handshakes.waiting},
         "records": {"written": proxy.records.written, "dropped": proxy.records.dropped},
         "listeners": [
             {
@@ -216,9 +221,11 @@ def status(proxy: ProxyService) -> dict[str, object]:
                 "accepted": listener.admission.accepted,
                 "refused": dict(listener.admission.refused),
                 "paused": listener.paused_total,
+                "handshakes": None if listener.sites is None else dict(listener.handshakes),
             }
             for listener in proxy.listeners.by_name.values()
         ],
         "pools": _pools(proxy),
+        "certificates": certificates_summary(proxy.certificates, proxy.worker.wall()),
         "counters": proxy.counters.as_dict(),
     }

@@ -8,7 +8,11 @@ from collections.abc import Callable
 
 
 class Counters:
-    """`ended` counts sessions by (pool, outcome word), `rules` broken rules by their id in the rule book."""
+    """`ended` counts sessions by (pool, outcome word), `rules` broken rules by their id in the rule book.
+
+    `certificates` counts what became of TLS files: "swapped", "refused", "ocsp_fetched", "ocsp_failed" and
+    "keylog_failed".
+    """
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str]] = Counter()
@@ -17,6 +21,7 @@ class Counters:
         self.bytes_from_backends = 0
         self.exceptions = 0
         self.reloads: Counter[str] = Counter()
+        self.certificates: Counter[str] = Counter()
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -30,6 +35,7 @@ class Counters:
             "bytes_from_backends": self.bytes_from_backends,
             "exceptions": self.exceptions,
             "reloads": dict(self.reloads),
+            "certificates": dict(self.certificates),
         }
 
 

@@ -17,6 +17,7 @@ from lbproxy.model import Configuration, ListenerSettings, Timeouts
 from lbproxy.net.admission import Total
 from lbproxy.net.binding import BindError, open_listening, passed_sockets, remove_unix_path
 from lbproxy.net.listening import Listener
+from lbproxy.net.tls.sites import Sites
 from lbproxy.net.worker import Worker
 from lbproxy.routing import RoutingTable
 
@@ -46,20 +47,23 @@ class Listeners:
                 self._close_sockets(address)
             raise
 
-    def apply(self, configuration: Configuration, worker: Worker) -> None:
-        """Have exactly these listeners; their sockets are open already. Sessions of those that go are left alone."""
+    def apply(self, configuration: Configuration, worker: Worker, sites: Mapping[str, Sites]) -> None:
+        """Have exactly these listeners; their sockets are open already. Sessions of those that go are left alone.
+
+        `sites` are what those listeners end TLS with that do, by their names.
+        """
         table = RoutingTable(configuration)
         wanted = {listener.name: listener for listener in configuration.listeners}
         for name in self.by_name.keys() - wanted.keys():
             self.by_name.pop(name).close()
         for name, settings in wanted.items():
             routes = table.for_listener(name)
-            header_timeout = _timeouts(configuration, settings).proxy_header
+            timeouts = _timeouts(configuration, settings)
             listener = self.by_name.get(name)
             if listener is None:
-                self.by_name[name] = Listener(settings, routes, worker, self._total, header_timeout)
+                self.by_name[name] = Listener(settings, routes, worker, self._total, timeouts, sites.get(name))
             else:
-                listener.configure(settings, routes, header_timeout)
+                listener.configure(settings, routes, timeouts, sites.get(name))
         # Two rounds: an address that moves from one listener to another is let go before it is taken.
         for final in (False, True):
             for name, settings in wanted.items():
@@ -68,6 +72,12 @@ class Listeners:
                 standing = {port.sock for port in listener.ports}
                 listener.accept_on(sockets if final else [sock for sock in sockets if sock in standing])
         self.abandon()
+
+    def use_sites(self, sites: Mapping[str, Sites]) -> None:
+        """Certificates have changed: end TLS with these from now on, by the names of their listeners."""
+        for name, one in sites.items():
+            if name in self.by_name:
+                self.by_name[name].use_sites(one)
 
     def abandon(self) -> None:
         """Give up the addresses that no listener has: those of before, or those that were opened in vain."""

@@ -26,6 +26,7 @@ from lbproxy.net.polling import poller_for
 from lbproxy.net.resolving import SystemResolver
 from lbproxy.net.worker import Worker, descriptor_limit, pipe_limit
 from lbproxy.service.balancer import BalancerService
+from lbproxy.service.certificates import CertificateService
 from lbproxy.service.control import ControlService
 from lbproxy.service.counters import Counters, Stamps
 from lbproxy.service.listeners import Listeners
@@ -38,6 +39,8 @@ from lbproxy.session.relay import Relay
 
 # Descriptors kept for everything that is not a session: logs, checks, the control socket, pipes.
 _RESERVED_DESCRIPTORS = 100
+# Containers that are made and not freed before the collector looks for cycles.
+_ALLOCATIONS = 20_000
 
 
 class ProxyService(MultiService):
@@ -69,11 +72,21 @@ class ProxyService(MultiService):
         self.listeners = Listeners(self.total)
         self.records = RecordWriter(RecordSettings(to="none"), reactor)
         chance = chance or random.SystemRandom().random
-        self.balancer = BalancerService(reactor, poller_for(reactor), clock, random.Random(chance()).random)
+        self.certificates = CertificateService(reactor, self.counters, self.listeners.use_sites)
+        self.certificates.setServiceParent(self)
+        self.balancer = BalancerService(
+            reactor, poller_for(reactor), clock, random.Random(chance()).random, self.certificates
+        )
         self.balancer.setServiceParent(self)
         self.balancer.configure(configuration.pools)
         self.worker = Worker(
-            reactor, self.balancer, self._ended, self._fault, buffers=configuration.limits.buffers, clock=clock
+            reactor,
+            self.balancer,
+            self._ended,
+            self._fault,
+            buffers=configuration.limits.buffers,
+            handshakes=configuration.limits.handshakes,
+            clock=clock,
         )
         self.control = ControlService(self, configuration.control)
         self.control.setServiceParent(self)
@@ -83,6 +96,7 @@ class ProxyService(MultiService):
         self._observe = observe or _unobserved
         self._stamps = Stamps(clock)
         self._grace = True
+        self._prepared = False
 
     # Starting.
 
@@ -92,8 +106,13 @@ class ProxyService(MultiService):
         self._bind()
 
     def _bind(self) -> None:
+        """The second call, without privileges, finds everything done."""
         try:
             self.listeners.open(self.configuration)
+            if not self._prepared:
+                # Keys are often readable by root alone.
+                self.certificates.commit(self.certificates.prepare(self.configuration))
+                self._prepared = True
         except StartError as problem:
             self.log.error("{problem}", problem=problem)
             raise
@@ -106,7 +125,7 @@ class ProxyService(MultiService):
         self.records.configure(self.configuration.records)
         self._bind()  # for those who run this service without twistd; nothing is left to do after the above
         self.worker.start()
-        self.listeners.apply(self.configuration, self.worker)
+        self.listeners.apply(self.configuration, self.worker, self.certificates.sites)
         self.reactor.callWhenRunning(self._ready)
         for name in self.listeners.by_name:
             self.log.info("listener {name} accepts on {binds}", name=name, binds=", ".join(self.listeners.bound(name)))
@@ -119,6 +138,8 @@ class ProxyService(MultiService):
         # What is here now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        # Sessions are freed without the collector; that it looks seldom saves a twentieth of new connections.
+        gc.set_threshold(_ALLOCATIONS, 20, 20)
         notify_systemd("READY=1")
 
     # Sessions.
@@ -168,17 +189,20 @@ class ProxyService(MultiService):
 
     def apply(self, configuration: Configuration) -> None:
         """Go by `configuration` from now on. Raises StartError, and then everything is as before."""
+        prepared = self.certificates.prepare(configuration)
         self.listeners.open(configuration)
         try:
             self.records.configure(configuration.records)
         except StartError:
             self.listeners.abandon()
             raise
+        self.certificates.commit(prepared)
         self.configuration = configuration
         self.total.limit = _session_limit(configuration)
         self.worker.budget.limit = configuration.limits.buffers
+        self.worker.handshakes.limit = configuration.limits.handshakes
         self.balancer.configure(configuration.pools)
-        self.listeners.apply(configuration, self.worker)
+        self.listeners.apply(configuration, self.worker, self.certificates.sites)
         self.control.configure(configuration.control)
         self._observe(configuration.log)
 
@@ -196,6 +220,7 @@ class ProxyService(MultiService):
     def reopen(self) -> None:
         """What SIGUSR1 does: begin new files for records and log, after their rotation."""
         self.records.reopen()
+        self.certificates.reopen()
         try:
             self._observe(None)
         except OSError as problem:

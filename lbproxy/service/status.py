@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lbproxy.config.units import printable
+
 _HEADINGS = ("pool/backend", "address", "state", "for", "why", "weight", "active", "limit", "sessions", "failed")
 # These read better flush right.
 _NUMBERS = frozenset({"for", "weight", "active", "limit", "sessions", "failed"})
@@ -23,13 +25,33 @@ def status_text(status: dict[str, Any]) -> str:
             f"listener {listener['name']}  {', '.join(listener['binds'])}  {listener['sessions']} sessions,"
             f" {listener['accepted']} accepted, {refused} refused"
         )
+        if listener["handshakes"] is not None:
+            lines.append(_handshakes_line(listener["handshakes"]))
     lines += map(_pool_line, status["pools"])
     rows = [_row(pool["pool"], backend) for pool in status["pools"] for backend in pool["backends"]]
     lines += ["", *table(_HEADINGS, rows)]
+    lines += _certificate_lines(status["certificates"])
     dropped = status["records"]["dropped"]
     if dropped:
         lines += ["", f"{dropped} records were dropped: their sink did not take them"]
     return "\n".join(lines)
+
+
+def _handshakes_line(results: dict[str, int]) -> str:
+    """The successes first, then the failures by their word."""
+    failed = {word: count for word, count in sorted(results.items()) if word not in ("full", "resumed")}
+    words = f" ({', '.join(f'{count} {word}' for word, count in failed.items())})" if failed else ""
+    return (
+        f"  TLS handshakes: {results.get('full', 0)} full, {results.get('resumed', 0)} resumed,"
+        f" {sum(failed.values())} failed{words}"
+    )
+
+
+def _certificate_lines(certificates: dict[str, Any]) -> list[str]:
+    """What an operator should look after; nothing while all is well."""
+    trouble = [f"certificate {one['path']}: {one['message']}" for one in certificates["expiring"]]
+    trouble += [f"file {one['path']}: {one['message']}" for one in certificates["problems"]]
+    return ["", *map(printable, trouble)] if trouble else []
 
 
 def _pool_line(pool: dict[str, Any]) -> str:
