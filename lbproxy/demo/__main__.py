@@ -1,4 +1,4 @@
-"""`python -m lbproxy.demo CONFIG`: demo backends in this process, twistd with CONFIG beside them, and what to try."""
+"""`python -m lbproxy.demo CONFIG`: demo backends and certificates, twistd with CONFIG beside them, and what to try."""
 
 from __future__ import annotations
 
@@ -6,25 +6,37 @@ import contextlib
 import errno
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 
 from lbproxy.config import load
-from lbproxy.demo.backends import DEMO_BACKENDS, DemoBackend, serve
+from lbproxy.demo.backends import DemoBackend, serve
+from lbproxy.demo.certificates import DemoFiles, ensure
+from lbproxy.model import Configuration
 from lbproxy.service.client import ControlError, ask
 
-_LISTENER = ("127.0.0.1", 8101)
+_LISTENERS = ("demo", "demo-tls", "demo-passing")
 _START_SECONDS = 15.0
 
 _BANNER = """
   lbproxy demo: one address, three backends ({names}).
 
-  Open    http://{host}:{port}/         in a browser, and reload it; or
-  try     curl http://{host}:{port}/    a few times: the backends take turns.
+  Open    http://127.0.0.1:{port}/         in a browser, and reload it; or
+  try     curl http://127.0.0.1:{port}/    a few times: the backends take turns.
   Watch   {bin}/lbproxy status --config {config}
   Take    {bin}/lbproxy drain demo/blue --config {config}
   back    {bin}/lbproxy ready demo/blue --config {config}
+
+  The same with TLS, and a throw-away certificate: https://localhost:{tls}/
+
+  Ended here       curl --cacert {ca} https://localhost:{tls}/
+  Passed through   curl --cacert {ca} https://localhost:{passing}/
+  A name that is shut    curl --cacert {ca} https://admin.localhost:{tls}/
+  and with a key, open   curl --cacert {ca} --cert {client} https://admin.localhost:{tls}/
 
   The lines below are the records, one for each session. Ctrl-C ends everything.
 """
@@ -33,34 +45,75 @@ _BANNER = """
 def main(config: str) -> int:
     """Run until Ctrl-C; the exit status."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # The certificates that it names may not be there yet.
+    configuration = load(config, read_files=False).configuration
+    if configuration is None or configuration.control.path is None or _ports(configuration).keys() < {*_LISTENERS}:
+        listeners = ", ".join(_LISTENERS)
+        print(
+            f"demo: {config} is no demo configuration; it needs a control socket and the listeners {listeners}",
+            file=sys.stderr,
+        )
+        return 1
     try:
-        backends = [DemoBackend(name, port) for name, port in DEMO_BACKENDS]
+        files = ensure(_directory(configuration), datetime.now(UTC))
+    except OSError as problem:
+        print(f"demo: no certificates: {problem.filename}: {problem.strerror}", file=sys.stderr)
+        return 1
+    try:
+        backends = _backends(configuration, files)
     except OSError as problem:
         if problem.errno != errno.EADDRINUSE:
             raise
-        ports = ", ".join(str(port) for _, port in DEMO_BACKENDS)
+        ports = ", ".join(str(one.address.port) for pool in configuration.pools for one in pool.backends)
         print(f"demo: one of the ports {ports} is taken; is another demo running?", file=sys.stderr)
-        return 1
-    configuration = load(config).configuration
-    path = None if configuration is None else configuration.control.path
-    if path is None:
-        print(f"demo: {config} is no demo configuration; it needs a control socket", file=sys.stderr)
         return 1
     serve(backends)
     command = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
     proxy = subprocess.Popen([*command, "-n", "--pidfile=", "lbproxy", "--config", config, "--log-level", "warn"])
     try:
-        if not _ready(proxy, path):
+        if not _ready(proxy, configuration.control.path):
             return proxy.wait() or 1
-        bin_directory = os.path.relpath(os.path.dirname(sys.executable))
-        host, port = _LISTENER
-        names = ", ".join(name for name, _ in DEMO_BACKENDS)
-        print(_BANNER.format(names=names, host=host, port=port, bin=bin_directory, config=config), flush=True)
+        print(_banner(config, configuration, files), flush=True)
         return proxy.wait()
     except KeyboardInterrupt:
         return 0
     finally:
         _end(proxy)
+
+
+def _banner(config: str, configuration: Configuration, files: DemoFiles) -> str:
+    ports = _ports(configuration)
+    return _BANNER.format(
+        names=", ".join(backend.id for backend in configuration.pool_by_name["demo"].backends),
+        port=ports["demo"],
+        tls=ports["demo-tls"],
+        passing=ports["demo-passing"],
+        ca=os.path.relpath(files.ca),
+        client=os.path.relpath(files.client),
+        bin=os.path.relpath(os.path.dirname(sys.executable)),
+        config=config,
+    )
+
+
+def _ports(configuration: Configuration) -> dict[str, int]:
+    return {listener.name: listener.binds[0].port for listener in configuration.listeners}
+
+
+def _directory(configuration: Configuration) -> Path:
+    """Where the configuration looks for the certificate of its TLS listener."""
+    tls = next(listener.tls for listener in configuration.listeners if listener.tls is not None)
+    return Path(os.path.normpath(tls.certificates[0].path)).parent
+
+
+def _backends(configuration: Configuration, files: DemoFiles) -> list[DemoBackend]:
+    """Every backend of the configuration. Those outside of the pool "demo" speak TLS. Raises OSError."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.server, files.server_key)
+    return [
+        DemoBackend(backend.id, backend.address.port, None if pool.name == "demo" else tls)
+        for pool in configuration.pools
+        for backend in pool.backends
+    ]
 
 
 def _ready(proxy: subprocess.Popen[bytes], path: str) -> bool:

@@ -1,35 +1,48 @@
-"""Demo backends: three tiny web servers that tell their names.
+"""Demo backends: tiny web servers that tell their names, in clear or in TLS of their own.
 
 Each answers in HTTP/1.0, one request a connection, so that every request shows a new choice of the balancer.
 """
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
-DEMO_BACKENDS = (("blue", 9101), ("green", 9102), ("orange", 9103))
-
 _PAGE = """<!doctype html>
 <title>lbproxy demo: {name}</title>
 <body style="margin:0;display:grid;place-items:center;height:100vh;font:2rem system-ui;background:{name};color:white">
 <p>Hello from <b>{name}</b>, on port {port}. It is answer number {number} of this backend.<br>
-Reload the page: the next one comes from another backend.
+{more}
 """
+_IN_TURN = "Reload the page: the next one comes from another backend."
+_TLS = "This backend speaks TLS itself."
 
 
 class DemoBackend(ThreadingHTTPServer):
-    """One demo backend on 127.0.0.1. Raises OSError when its port is taken."""
+    """One demo backend on 127.0.0.1, with `tls` one that speaks TLS. Raises OSError when its port is taken."""
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", port), _Answer)
         self.name = name
         self.numbers = count(1)
+        if tls is not None:
+            # The handshake comes with the first read, in the thread of that client.
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
+        """End the connection; in TLS with close_notify, without which the answer would count as cut short."""
+        if isinstance(request, ssl.SSLSocket):
+            with contextlib.suppress(OSError, ValueError):
+                request.unwrap()
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Somebody left in the middle of it; the record says so."""
@@ -37,12 +50,16 @@ class DemoBackend(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     server: DemoBackend
+    timeout = 10
+    # The body would wait for the client's word on the head.
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         """Say hello: a page for browsers, a line for everybody else."""
         name, number, port = self.server.name, next(self.server.numbers), self.server.server_port
         if "text/html" in self.headers.get("Accept", ""):
-            kind, text = "text/html", _PAGE.format(name=name, port=port, number=number)
+            more = _TLS if isinstance(self.connection, ssl.SSLSocket) else _IN_TURN
+            kind, text = "text/html", _PAGE.format(name=name, port=port, number=number, more=more)
         else:
             kind, text = "text/plain", f"hello from {name}, on port {port}, answer number {number}\n"
         body = text.encode()

@@ -53,14 +53,17 @@ class AcceptedSide(RelaySide):
             # It has to wait. Meanwhile the kernel keeps what comes.
             self.unwatch(READ)
 
-    def begin_handshake(self) -> bool:
+    @property
+    def waits(self) -> bool:
         """See Shaker."""
-        if self.sock is None:
-            return False
+        return self.sock is not None
+
+    def begin_handshake(self) -> None:
+        """See Shaker."""
+        assert self.sock is not None  # it waits
         connection = SSL.Connection(self._site.openssl, None)
         connection.set_accept_state()
         self.secure(self.shared.channel_class(connection, self.sock, self.take_kept()))
-        return True
 
     def give_way(self) -> None:
         """See Shaker."""
@@ -86,7 +89,15 @@ class AcceptedSide(RelaySide):
 
     def close(self) -> None:
         """See Side."""
-        channel = self.channel
-        if channel is not None and not channel.established:
-            self.shared.handshakes.leave(self)
+        self._leave()
         super().close()
+
+    def close_gently(self) -> None:
+        """See ClientSide."""
+        self._leave()
+        super().close_gently()
+
+    def _leave(self) -> None:
+        """Give the place back, if this is within a handshake."""
+        if self.channel is not None and not self.channel.established:
+            self.shared.handshakes.leave(self)

@@ -116,6 +116,7 @@ class BackendSide(RelaySide):
                 self._securing = False
                 session.connected(facts)
                 return
+        self.close_gently()  # it may learn from the alert what was wrong
         self._failed(TryError.TLS, "" if failure is None else f"{failure.word}: {failure.strerror}")
 
     def resume_reading(self) -> None:

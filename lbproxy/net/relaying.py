@@ -386,6 +386,11 @@ class RelaySide(SecureTransport):
         if peer is not None and peer.sock is None:
             self.peer = peer.peer = None  # they are freed with their last user, not by the garbage collector
 
+    def close_gently(self) -> None:
+        """See ClientSide; there is no peer yet."""
+        self.take_kept()
+        super().close_gently()
+
     def write_failed(self, problem: OSError) -> None:
         """See Transport: an answer that came before the reset is still read, and given to the other side."""
         if self.finished or self.stopped or self.sock is None:

@@ -234,6 +234,15 @@ class Transport:
         self.drop_pending()
         sock.close()
 
+    def detach(self) -> socket.socket | None:
+        """Be closed, without the socket: that is the caller's now, who closes it. None when it is closed already."""
+        sock = self.sock
+        if sock is not None:
+            self.shared.poller.watch(self, 0)
+            self.sock = None
+            self.drop_pending()
+        return sock
+
     def drop_pending(self) -> None:
         """Forget what the kernel did not take."""
         if self.pending is not None:

@@ -16,6 +16,7 @@ from typing import Any
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import LOCAL_RESOURCE
 from lbproxy.net.backend import Balancer, ProxyClientFactory
+from lbproxy.net.lingering import Lingering
 from lbproxy.net.polling import poller_for
 from lbproxy.net.splicing import Pipes
 from lbproxy.net.tls.handshakes import Handshakes
@@ -63,6 +64,7 @@ class Worker:
         self.wall = wall
         self.handshakes = Handshakes(handshakes, clock, self.later)
         self.channel_class = channel_class()
+        self.lingering: set[Lingering] = set()
         self.poller = poller_for(reactor)
         self.budget = Budget(buffers)
         self.pipes = Pipes(pipe_limit())
@@ -79,7 +81,7 @@ class Worker:
         self.when_room: list[Callable[[], None]] = []
         self.shed_total = 0
 
-    def later(self, delay: float, call: Callable[[], None]) -> object:
+    def later(self, delay: float, call: Callable[[], None]) -> Any:
         """See RelayShared."""
         return self.reactor.callLater(delay, call)
 
@@ -108,6 +110,8 @@ class Worker:
             self._ticking.cancel()
             self._ticking = None
         self.pipes.close()
+        for one in list(self.lingering):
+            one.end()
 
     def session_time(self) -> float:
         """The time at which a new session begins. The wheel sleeps while there are none, and wakes here."""

@@ -270,7 +270,7 @@ class Relay:
         """TLS with the client came to nothing."""
         self.tls_error = word
         self.gate.handshake_ended(self, word, message)
-        self._over(errors.TLS_HANDSHAKE)
+        self._over(errors.TLS_HANDSHAKE, gently=True)
 
     def gave_way(self) -> None:
         """The client let us wait within its handshake while others waited for their turn."""
@@ -611,8 +611,11 @@ class Relay:
             self.backend = None
             pool.give_back(backend, now)
 
-    def _over(self, outcome: Outcome, *, reset: bool = False) -> None:
-        """Close both sides, give everything back, write the record. Nothing happens to a session after this."""
+    def _over(self, outcome: Outcome, *, reset: bool = False, gently: bool = False) -> None:
+        """Close both sides, give everything back, write the record. Nothing happens to a session after this.
+
+        `reset` cuts both sides, `gently` lets the client hear what it was told.
+        """
         if self.phase == OVER:
             return
         queued = self.phase == QUEUE
@@ -624,6 +627,8 @@ class Relay:
         self.outcome = outcome
         world = self.world
         world.wheel.discard(self)
+        if gently and self.client is not None:
+            self.client.close_gently()
         for side in (self.client, self.backend_side):
             if side is None:
                 continue

@@ -87,6 +87,9 @@ class ClientSide(Side, Protocol):
     def write(self, data: bytes) -> None:
         """Send something of our own."""
 
+    def close_gently(self) -> None:
+        """Close so that what was said last is heard, whatever the client is still sending."""
+
 
 class Wheel(Protocol):
     """The deadlines of all sessions; see lbproxy/net/wheel.py."""

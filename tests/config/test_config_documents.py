@@ -44,14 +44,19 @@ def test_the_example_files_are_all_there() -> None:
 
 
 def test_the_demonstration_is_as_promised() -> None:
-    demo = load(str(ROOT / "etc" / "demo.toml")).configuration
+    # tests/live/test_demo.py runs it.
+    demo = load(str(ROOT / "etc" / "demo.toml"), read_files=False).configuration
     assert demo is not None
     assert [(b.id, str(b.address)) for b in demo.pool_by_name["demo"].backends] == [
         ("blue", "127.0.0.1:9101"),
         ("green", "127.0.0.1:9102"),
         ("orange", "127.0.0.1:9103"),
     ]
-    assert [(listener.name, *map(str, listener.binds)) for listener in demo.listeners] == [("demo", "127.0.0.1:8101")]
+    assert [(listener.name, *map(str, listener.binds)) for listener in demo.listeners] == [
+        ("demo", "127.0.0.1:8101"),
+        ("demo-tls", "127.0.0.1:8143"),
+        ("demo-passing", "127.0.0.1:8144"),
+    ]
     assert (demo.control.path, demo.records.to) == ("/tmp/lbproxy-demo.sock", "stdout")
 
 

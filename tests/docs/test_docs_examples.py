@@ -1,8 +1,9 @@
 """The documents stay true: their commands are run, their configurations loaded, their tables compared with the code.
 
 A block whose info string ends in `run` is executed, in the order of its document: `twistd` lines are started, `$` lines
-run and their output compared. A `toml file=NAME` block is the file of that name. Ports and paths are exchanged for ones
-of the test; in outputs any number stands for any other, and a line that ends in `...` for all that begin like it.
+run and their output compared, other commands run and must succeed. A `toml file=NAME` block is the file of that name.
+Ports and paths are exchanged for ones of the test; in outputs any number stands for any other, and a line that ends in
+`...` for all that begin like it.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ from typing import NamedTuple, get_args
 
 import msgspec
 import pytest
+from OpenSSL import SSL
 
 from lbproxy import errors
 from lbproxy.config import loads
 from lbproxy.demo.backends import DemoBackend, serve
 from lbproxy.errors import Outcome, TryError
-from lbproxy.model import PolicyName
+from lbproxy.model import PolicyName, Tlv
+from lbproxy.model_tls import Profile
+from lbproxy.net.tls import failures
+from lbproxy.net.tls.profiles import SUITES
+from lbproxy.preamble import header
 from lbproxy.session.phases import PHASES
 from lbproxy.session.record import RelayRecord
 
@@ -38,8 +44,9 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 BIN = Path(sys.executable).parent
 PATIENCE = 15.0
-QUICK_CHECKS = '[pool.web]\ncheck = { interval = "100ms" }\n'
+QUICK_CHECKS = 'check = { interval = "100ms" }\n'
 BACKENDS = {9001: "web1", 9002: "web2"}
+CHECKS = ("checking.py", "check_tcp.py", "check_tls.py")
 
 # What a fragment leaves out, to make it a configuration.
 LISTENER = '[[listener]]\nname = "web"\nbind = "127.0.0.1:1"\npool = "web"\n'
@@ -100,10 +107,12 @@ class Scene:
         if block.file:
             text = self._ours(block.text)
             if "check =" not in text:
-                text = text.replace("[pool.web]\n", QUICK_CHECKS)
+                text = re.sub(r"^(\[pool\.\w+\]\n)", rf"\1{QUICK_CHECKS}", text, flags=re.MULTILINE)
             (self.directory / block.file).write_text(text)
         elif block.text.startswith("twistd"):
-            self._start(block.text.strip())
+            self._start(block.text.replace("\\\n", " ").strip())
+        elif block.language == "sh":
+            self._do(block.text)
         else:
             for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block.text, re.MULTILINE):
                 self._compare(command, expected)
@@ -120,6 +129,13 @@ class Scene:
             check=False,
         )
         return self._theirs(done.stdout.decode())
+
+    def _do(self, commands: str) -> None:
+        """Run shell commands that prepare something."""
+        done = subprocess.run(
+            ["/bin/sh", "-e", "-c", commands], cwd=self.directory, capture_output=True, timeout=PATIENCE, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
 
     def end(self) -> None:
         """End the lbproxy that runs, if one does."""
@@ -172,13 +188,15 @@ class Scene:
     def _ours(self, text: str) -> str:
         """A text of the documents, with places of this test."""
         text = text.replace("/run/lbproxy/", f"{self.directory}/").replace("/var/log/lbproxy/", f"{self.directory}/")
-        return re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(self._port(found[0])), text)
+        return re.sub(
+            r"\b(127\.0\.0\.1|(?:\w+\.)?localhost):(\d+)", lambda found: f"{found[1]}:{self._port(found[2])}", text
+        )
 
     def _theirs(self, text: str) -> str:
         """A text of lbproxy, with the places of the documents."""
         for theirs, ours in self.ports.items():
             text = re.sub(rf"\b{ours}\b", theirs, text)
-        return text
+        return text.replace(str(self.directory), "/etc/lbproxy")
 
     def _port(self, theirs: str) -> int:
         if theirs not in self.ports:
@@ -205,14 +223,17 @@ def scene(directory: Path) -> Iterator[Scene]:
 
 
 def test_the_documents_with_commands_are_these() -> None:
-    assert {"README.md", "docs/balancing.md", "docs/records.md", "docs/running.md"} <= set(map(name_of, SCENES))
-    assert sum(block.runs for document in SCENES for block in blocks(document)) >= 10
+    names = {"README.md", "docs/balancing.md", "docs/records.md", "docs/running.md", "docs/tls.md"}
+    assert names <= set(map(name_of, SCENES))
+    assert sum(block.runs for document in SCENES for block in blocks(document)) >= 15
 
 
 @pytest.mark.parametrize("document", SCENES, ids=name_of)
 def test_the_commands_of_a_document_say_what_it_says(document: Path, tmp_path: Path) -> None:
-    if shutil.which("curl") is None and any(block.runs and "$ curl " in block.text for block in blocks(document)):
-        pytest.skip("curl is not installed: the commands of this document were not run")
+    for tool in ("curl", "openssl"):
+        used = any(block.runs and re.search(rf"^(\$ )?{tool} ", block.text, re.MULTILINE) for block in blocks(document))
+        if used and shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed: the commands of this document were not run")
     with scene(tmp_path) as played:
         for block in blocks(document):
             if block.runs or block.file:
@@ -242,6 +263,7 @@ def test_the_questions_about_records_are_answered(tmp_path: Path) -> None:
         pytest.skip("jq is not installed: the one-liners were not run")
     failed = dict(found[0], outcome="refused", t_connect_ms=250.0, t_queue_ms=3.5)
     failed["tries"] = [{"backend": "web2", "address": "10.0.0.1:1", "error": "refused", "ms": 1.0, "class": "A"}]
+    failed["tls_error"] = "not_tls"
     with (tmp_path / "records.log").open("ab") as file:
         file.write(msgspec.json.encode(failed) + b"\n")
     answers = []
@@ -257,7 +279,8 @@ def test_the_questions_about_records_are_answered(tmp_path: Path) -> None:
     assert answers[3].split() == ["3", "127.0.0.1"]
     assert ",250" in answers[4]
     assert ",3.5," in answers[5]
-    assert answers[6].split() == ["1", "web2", "refused"]
+    assert answers[6].split() == ["1", "not_tls"]
+    assert answers[7].split() == ["1", "web2", "refused"]
 
 
 def _get(port: int) -> None:
@@ -281,7 +304,8 @@ def test_files_and_fragments_in_a_document_load(document: Path) -> None:
         text = block.text
         text += "" if "[[listener]]" in text or block.file else LISTENER
         text += "" if "[pool." in text or block.file else POOL
-        problems = loads(text.replace("[pool.cache]", "[pool.web]"), name_of(document)).problems
+        # Nobody has the certificates that documents name.
+        problems = loads(text.replace("[pool.cache]", "[pool.web]"), name_of(document), read_files=False).problems
         assert not [problem for problem in problems if problem.severity == "error"]
         assert not (block.file and problems)
 
@@ -338,6 +362,43 @@ def test_the_fields_of_a_record_are_all_there() -> None:
 
 def test_the_policies_are_all_there() -> None:
     assert [row[0] for row in rows("balancing.md", "Policy")] == list(get_args(PolicyName))
+
+
+def test_the_words_for_failures_of_tls_are_all_there() -> None:
+    known = {*failures._REASONS.values(), *failures._CERTIFICATE_CODES.values(), *failures._CERTIFICATE_SENTENCES}
+    for path in (ROOT / "lbproxy").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        known.update(re.findall(r'(?:TlsFailure|Refusal|refuse_handshake)\(\s*"(\w+)"', text))
+        for choice in re.findall(r'(?:refuse_handshake\(|tls_error = )("\w+" if [^\n,]*)', text):
+            known.update(re.findall(r'"(\w+)"', choice.replace('"L10"', "")))
+        known.update(re.findall(r'"(\w+): the backend \w+ within the TLS handshake"', text))
+    listed = [row[0] for row in rows("tls.md", "Word")]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == known
+    assert {"peer_alert", "unknown_name", "client_hello", "timeout", "closed"} <= known
+
+
+def test_the_profiles_are_all_there() -> None:
+    listed = rows("tls.md", "Profile")
+    assert [row[0] for row in listed] == list(get_args(Profile)) == list(SUITES)
+    least = {"modern": "1.3", "intermediate": "1.2", "old": "1.0"}
+    for profile, versions, _ in listed:
+        assert versions.startswith(f"TLS {least[profile]}")
+        name = {"1.3": SSL.TLS1_3_VERSION, "1.2": SSL.TLS1_2_VERSION, "1.0": SSL.TLS1_VERSION}[least[profile]]
+        assert next(suite.least_version for word, suite in SUITES.items() if word == profile) == name
+
+
+def test_what_a_proxy_header_can_carry_is_all_there() -> None:
+    listed = {name: int(number, 16) for name, number, _ in rows("proxy-protocol.md", "TLV")}
+    assert list(listed) == list(get_args(Tlv))
+    numbers = {name: getattr(header, f"TLV_{name.upper()}") for name in listed}
+    assert listed == numbers
+
+
+def test_the_codes_of_health_checks_are_all_there() -> None:
+    listed = {code for row in rows("balancing.md", "Code") for code in re.findall(r"L\d\w+|SOCKERR", row[0])}
+    sources = "".join((ROOT / "lbproxy" / "net" / name).read_text() for name in CHECKS)
+    assert listed == set(re.findall(r'"(L[467][A-Z]+|SOCKERR)"', sources))
 
 
 def test_the_phases_are_all_there() -> None:

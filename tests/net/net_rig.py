@@ -14,15 +14,19 @@ from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome
 from lbproxy.model import BackendSettings, PoolSettings, Timeouts
+from lbproxy.net.accepted import AcceptedSide
 from lbproxy.net.dialing import target_of
 from lbproxy.net.polling import StockPoller
 from lbproxy.net.reactor import ProxyReactor
-from lbproxy.net.relaying import RelaySide
+from lbproxy.net.tls.clients import ClientTls
+from lbproxy.net.tls.sites import Site
 from lbproxy.net.worker import Worker
+from lbproxy.preamble import ClientHello
 from lbproxy.routing import Route
 from lbproxy.session.phases import DATA, OVER
 from lbproxy.session.record import RelayRecord, record_of
 from lbproxy.session.relay import Relay
+from lbproxy.session.seams import Opening
 
 RESET = struct.pack("ii", 1, 0)
 TURNS = 2000
@@ -120,10 +124,25 @@ class RigGate:
     def __init__(self, route: Route) -> None:
         self.sessions = 0
         self.inside: list[str] = []
-        self.route = route
+        self.opening = Opening()
+        self.only_route: Route | None = route
+        self.handshakes: list[tuple[str, str]] = []
+        self.complaints: list[tuple[str, str]] = []
+        self.site: Site | None = None
 
-    def find_route(self, client_ip: str, authority: str | None) -> Route | None:
-        return self.route
+    def find_route(self, client_ip: str, server_name: str | None, protocols: tuple[bytes, ...]) -> Route | None:
+        raise AssertionError("there is only one route")
+
+    def secure(self, session: Relay, hello: ClientHello) -> None:
+        assert isinstance(session.client, AcceptedSide)
+        assert self.site is not None
+        session.client.ask_handshake(self.site)
+
+    def handshake_ended(self, session: Relay, result: str, message: str) -> None:
+        self.handshakes.append((result, message))
+
+    def complain(self, session: Relay, word: str, message: str) -> None:
+        self.complaints.append((word, message))
 
     def admit(self, client_ip: str) -> Outcome | None:
         self.inside.append(client_ip)
@@ -145,6 +164,7 @@ class Rig:
         self.targets: dict[str, tuple[int, Any] | None] = {}
         self.listening: list[socket.socket] = []
         self.pools: dict[str, Pool] = {}
+        self.tls: ClientTls | None = None
         self.gate = RigGate(Route("web", "", 0, 5, Timeouts(**timeouts)))
         self.worker = Worker(reactor, self, self._ended, self.faults.append, buffers=1 << 20, clock=lambda: self.now)
         if stock:
@@ -171,6 +191,9 @@ class Rig:
     def target(self, backend: Backend) -> tuple[int, Any] | None:
         return self.targets.get(backend.id, target_of(backend.address))
 
+    def tls_of(self, pool: Pool) -> ClientTls | None:
+        return self.tls
+
     def unreachable(self, backend: Backend) -> None:
         self.avoided.append(backend.id)
 
@@ -179,17 +202,15 @@ class Rig:
     def _ended(self, session: Relay, now: float) -> None:
         self.records.append(record_of(session, "", now, 0))
 
-    def accept(
-        self, send: int = 0, receive: int = 0, header: float | None = None, begin: bool = True
-    ) -> tuple[Relay, socket.socket]:
+    def accept(self, send: int = 0, receive: int = 0, begin: bool = True) -> tuple[Relay, socket.socket]:
         """A client connects: the session, and the client's end."""
         theirs, ours = tcp_pair(send, receive)
         self.sockets.append(theirs)
         self.gate.sessions += 1
         session = Relay(self.worker, self.gate, ("192.0.2.1", 1), ("192.0.2.2", 2), self.now)
-        side = RelaySide(self.worker, ours, session)
+        side = AcceptedSide(self.worker, ours, session)
         if begin:
-            session.begin(side, header)
+            session.begin(side)
         return session, theirs
 
     def answered_by(self, number: int = 0) -> socket.socket:
@@ -233,6 +254,8 @@ class Rig:
         assert self.worker.budget.used == 0
         assert self.worker.pipes.in_use == 0
         assert self.worker.sessions() == []
+        for one in list(self.worker.lingering):
+            one.end()
         assert not self.reactor.descriptors
         assert [pool.active for pool in self.pools.values()] == [0] * len(self.pools)
         assert self.gate.sessions == 0

@@ -11,8 +11,10 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.task import Clock
 
+from lbproxy.addresses import Address
 from lbproxy.model import CheckSettings
-from lbproxy.net.checking import CheckConnection, Checker
+from lbproxy.net.check_tcp import CheckConnection
+from lbproxy.net.checking import Checker, CheckTarget
 from lbproxy.net.polling import EpollPoller, Poller, StockPoller
 from lbproxy.net.resolving import Name
 from tests.net.net_rig import hand_reactor, tcp_listener, turn
@@ -28,9 +30,13 @@ class Bench:
         self.codes: list[str] = []
 
     def check(self, settings: CheckSettings, target: Any, preamble: bytes = b"", family: int = socket.AF_INET) -> Any:
-        check = CheckConnection(self.clock, self.poller, settings, preamble, self.codes.append)
+        check = CheckConnection(self.clock, self.poller, settings, preamble, self.hear)
         check.begin(family, target)
         return check
+
+    def hear(self, code: str, detail: str) -> None:
+        assert detail == "", "without TLS the code says it all"
+        self.codes.append(code)
 
     def has(self, count: int) -> bool:
         return len(self.codes) == count
@@ -68,7 +74,7 @@ class TestOneCheck:
         def fail(*words: object) -> None:
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr("lbproxy.net.checking.open_connection", fail)
+        monkeypatch.setattr("lbproxy.net.check_tcp.open_connection", fail)
         bench.check(CheckSettings(), ("127.0.0.1", 1))
         assert bench.result() == "SOCKERR"
 
@@ -131,14 +137,19 @@ class TestOneCheck:
             assert check.fileno() == -1
 
 
+def at(listening: socket.socket) -> CheckTarget:
+    host, port = listening.getsockname()
+    return CheckTarget(socket.AF_INET, (host, port), Address("ip", host, port), b"PROXY UNKNOWN\r\n")
+
+
 class TestManyChecks:
     def checker(self, bench: Bench, where: Any, chance: float = 0.5) -> Checker:
         settings = CheckSettings(interval=4.0, timeout=1.0)
-        return Checker(bench.clock, bench.poller, settings, b"", where, bench.codes.append, lambda: chance)
+        return Checker(bench.clock, bench.poller, settings, where, bench.hear, lambda: chance)
 
     def test_again_and_again(self, bench: Bench) -> None:
         with tcp_listener() as listening:
-            checker = self.checker(bench, lambda: (socket.AF_INET, listening.getsockname()))
+            checker = self.checker(bench, lambda: at(listening))
             checker.start()
             bench.clock.advance(1.9)
             turn(bench.reactor)
@@ -172,7 +183,7 @@ class TestManyChecks:
 
     def test_stopping_ends_the_one_under_way(self, bench: Bench) -> None:
         with tcp_listener() as listening:
-            checker = self.checker(bench, lambda: (socket.AF_INET, listening.getsockname()))
+            checker = self.checker(bench, lambda: at(listening))
             checker.start()
             bench.clock.advance(2.1)
             checker.stop()

@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from lbproxy import errors
 from lbproxy.addresses import Address, NetworkSet
 from lbproxy.balancing.pool import Pool
-from lbproxy.model import BackendSettings, Configuration, ListenerSettings, PoolSettings
+from lbproxy.model import BackendSettings, Configuration, ListenerSettings, PoolSettings, Timeouts
 from lbproxy.net.admission import Total
 from lbproxy.net.listening import Listener
 from lbproxy.net.worker import Worker
@@ -45,10 +45,13 @@ class Door:
     def make(self, name: str, **settings: Any) -> Listener:
         wanted = ListenerSettings(name, (Address("ip", "127.0.0.1", 80),), pool="web", **settings)
         table = RoutingTable(Configuration((wanted,), (self.pool_settings,)))
-        return Listener(wanted, table.for_listener(name), self.worker, self.total, 5.0)
+        return Listener(wanted, table.for_listener(name), self.worker, self.total, Timeouts())
 
     def target(self, backend: object) -> tuple[int, Any]:
         return socket.AF_INET, self.backend.getsockname()
+
+    def tls_of(self, pool: object) -> None:
+        raise AssertionError("no pool speaks TLS here")
 
     def unreachable(self, backend: object) -> None:
         raise AssertionError("nobody is unreachable here")
@@ -233,6 +236,9 @@ class Nobody:
     pools: dict[str, Pool] = {}  # noqa: RUF012
 
     def target(self, backend: object) -> None:
+        return None
+
+    def tls_of(self, pool: object) -> None:
         return None
 
     def unreachable(self, backend: object) -> None:

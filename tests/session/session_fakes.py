@@ -16,11 +16,12 @@ from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome, TryError
 from lbproxy.model import BackendSettings, PoolSettings, Timeouts
+from lbproxy.preamble import ClientHello
 from lbproxy.routing import Route
 from lbproxy.session.phases import DATA, OVER
 from lbproxy.session.record import RelayRecord, record_of
 from lbproxy.session.relay import Relay
-from lbproxy.session.seams import Side
+from lbproxy.session.seams import Opening, Side
 
 PEER = ("192.0.2.7", 40007)
 LOCAL = ("198.51.100.1", 443)
@@ -36,6 +37,7 @@ class FakeSide:
         self.bytes_in = 0
         self.dropped = 0
         self.finished = False
+        self.shut = False
         self.touched = self.moved = now
         self.held = 0
         self.kept = b""
@@ -56,10 +58,14 @@ class FakeSide:
     def finish(self) -> None:
         if self.open:
             self.finishes += 1
+            self.shut = not self.held
             self._log.append(f"{self.name}.finish")
 
     def close(self) -> None:
         self._end("close")
+
+    def close_gently(self) -> None:
+        self.close()
 
     def abort(self) -> None:
         self._end("abort")
@@ -120,6 +126,10 @@ class FakeSide:
         self.joined = None
         self._log.append(f"{self.name}.part")
 
+    def write(self, data: bytes) -> None:
+        self._must_be_open("write")
+        self._log.append(f"{self.name}<{data!r}")
+
     def _must_be_open(self, verb: str) -> None:
         assert self.open, f"{verb} on the closed {self.name}"
 
@@ -156,20 +166,42 @@ class FakeWheel:
 
 
 class FakeGate:
-    """A listener; `refusals` says whom it does not admit, `inside` counts whom it did."""
+    """A listener; `refusals` says whom it does not admit, `inside` counts whom it did.
+
+    `routes` are by server name. What it was asked for is kept in order: routes in `asked_route`, TLS in `hellos`,
+    ends of handshakes in `handshakes`.
+    """
 
     def __init__(self, log: list[str], routes: Mapping[str | None, Route | None]) -> None:
         self.name = "web"
+        self.opening = Opening()
+        self.only_route: Route | None = None
         self.sessions = 0
         self.refusals: dict[str, Outcome] = {}
         self.inside: list[str] = []
-        self.asked_route: list[tuple[str, str | None]] = []
+        self.asked_route: list[tuple[str, str | None, tuple[bytes, ...]]] = []
+        self.hellos: list[ClientHello] = []
+        self.handshakes: list[tuple[str, str]] = []
+        self.complaints: list[tuple[str, str]] = []
         self.routes = routes
         self._log = log
 
-    def find_route(self, client_ip: str, authority: str | None) -> Route | None:
-        self.asked_route.append((client_ip, authority))
-        return self.routes.get(authority, self.routes.get(None))
+    def find_route(self, client_ip: str, server_name: str | None, protocols: tuple[bytes, ...]) -> Route | None:
+        self.asked_route.append((client_ip, server_name, protocols))
+        return self.routes.get(server_name, self.routes.get(None))
+
+    def secure(self, session: Relay, hello: ClientHello) -> None:
+        assert isinstance(session.client, FakeSide)
+        session.client.take_kept()  # it belongs to the handshake
+        session.client.bytes_in = 0
+        self.hellos.append(hello)
+        self._log.append(f"secure {hello.server_name}")
+
+    def handshake_ended(self, session: Relay, result: str, message: str) -> None:
+        self.handshakes.append((result, message))
+
+    def complain(self, session: Relay, word: str, message: str) -> None:
+        self.complaints.append((word, message))
 
     def admit(self, client_ip: str) -> Outcome | None:
         refusal = self.refusals.get(client_ip)
@@ -237,6 +269,11 @@ def route_with(**timeouts: float) -> Route:
     return Route("web", "all", 3, 5, replace(Timeouts(), **timeouts))
 
 
+def opening_with(*, header: bool = False, hello: bool = False, tls: bool = False, **timeouts: float) -> Opening:
+    """What comes before the route, with the defaults of the timeouts apart."""
+    return Opening(header, hello, tls, replace(Timeouts(), **timeouts), plain=not (header or hello or tls))
+
+
 class Conversation:
     """A world with one pool, one listener, and the sessions that `accept` makes. It fills `World`."""
 
@@ -285,17 +322,25 @@ class Conversation:
         return done
 
     def accept(
-        self, *, header: float | None = None, peer: tuple[str, int] = PEER, local: tuple[str, int] = LOCAL
+        self,
+        *,
+        header: float | None = None,
+        opening: Opening | None = None,
+        peer: tuple[str, int] = PEER,
+        local: tuple[str, int] = LOCAL,
     ) -> Relay:
-        """A client connects; with `header` it may take so long to send a PROXY header."""
+        """A client connects; with `header` it may take so long to send a PROXY header. `opening` says all of it."""
+        if opening is None:
+            opening = opening_with() if header is None else opening_with(header=True, proxy_header=header)
+        self.gate.opening = opening
         self.gate.sessions += 1
         session = Relay(self, self.gate, peer, local, self.now)
         client = FakeSide("client", self.log, self.now)
         self.sessions.append(session)
         self._clients[session] = client
-        if header is None:
+        if not opening.header:
             assert self.gate.admit(peer[0]) is None
-        session.begin(client, header)
+        session.begin(client)
         return session
 
     def joined(self) -> Relay:
@@ -344,15 +389,15 @@ class Conversation:
         side.finished = True
         session.ended(side)
 
-    def loses(self, session: Relay, side: FakeSide) -> None:
-        """This side is reset."""
+    def loses(self, session: Relay, side: FakeSide, *, truncated: bool = False) -> None:
+        """This side is reset, or (`truncated`) ends without a close_notify."""
         side.gone()
-        session.lost(side)
+        session.lost(side, truncated=truncated)
 
-    def refuses(self, session: Relay, error: TryError = TryError.REFUSED) -> None:
+    def refuses(self, session: Relay, error: TryError = TryError.REFUSED, detail: str = "") -> None:
         """The backend that is being dialled does not take the connection."""
         self.side(session).gone()
-        session.dial_failed(error)
+        session.dial_failed(error, detail)
 
     def stalls(self, session: Relay, side: FakeSide, count: int = 1000) -> None:
         """The kernel of this side takes no more: so much is held."""
@@ -365,6 +410,7 @@ class Conversation:
         """The kernel of this side has taken what was held."""
         side.held = 0
         side.moved = self.now
+        side.shut = side.shut or side.finishes > 0
         session.flushed()
 
     def passes(self, seconds: float, step: float = 0.1) -> None:
@@ -399,4 +445,14 @@ class Conversation:
         assert not any(side.open for side in sides)
 
 
-__all__ = ["LOCAL", "PEER", "START", "Conversation", "FakeSide", "Timeouts", "pool_settings", "route_with"]
+__all__ = [
+    "LOCAL",
+    "PEER",
+    "START",
+    "Conversation",
+    "FakeSide",
+    "Timeouts",
+    "opening_with",
+    "pool_settings",
+    "route_with",
+]

@@ -640,7 +640,7 @@ class TestProxyHeaders:
         talk = Conversation()
         session = talk.accept(header=5.0)
         talk.sends(session, HEADER_1)
-        assert talk.gate.asked_route == [("192.0.2.99", None)]
+        assert talk.gate.asked_route == [("192.0.2.99", None, ())]
 
     def test_the_header_of_the_backend_comes_before_the_bytes_of_the_client(self) -> None:
         talk = Conversation(send_proxy=SendProxySettings(1))

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 
 from lbproxy import errors
 from lbproxy.errors import TryError
-from lbproxy.session.phases import CONNECT, DATA, ENDING, HEADER, OVER, PHASES, QUEUE
+from lbproxy.session.phases import CONNECT, DATA, ENDING, HANDSHAKE, HEADER, HELLO, OVER, PHASES, QUEUE
 from lbproxy.session.relay import Relay
-from tests.session.session_fakes import Conversation, FakeSide
+from lbproxy.session.seams import Opening
+from lbproxy.session.secured import TlsFacts
+from tests.preamble import hellos
+from tests.session.session_fakes import Conversation, FakeSide, opening_with
 
 Event = Callable[[Conversation, Relay], object]
 
@@ -24,7 +27,9 @@ def in_phase(phase: int) -> tuple[Conversation, Relay]:
     if phase == QUEUE:
         talk.busy("a")
         talk.busy("b")
-    session = talk.accept(header=5.0 if phase == HEADER else None)
+    session = talk.accept(opening=opening_with(header=phase == HEADER, tls=phase in (HELLO, HANDSHAKE)))
+    if phase == HANDSHAKE:
+        talk.sends(session, hellos.hello())
     if phase in (DATA, ENDING, OVER):
         session.connected()
         talk.answers(session)
@@ -61,6 +66,8 @@ EVENTS: dict[str, Event] = {
 # backend cannot happen and are left out.
 TABLE: dict[int, dict[str, int]] = {
     HEADER: {"client ended": OVER, "client lost": OVER, "kill": OVER, "broken": OVER},
+    HELLO: {"client ended": OVER, "client lost": OVER, "kill": OVER, "broken": OVER},
+    HANDSHAKE: {"client ended": OVER, "client lost": OVER, "kill": OVER, "broken": OVER},
     QUEUE: {"client lost": OVER, "kill": OVER, "broken": OVER},
     CONNECT: {"client lost": OVER, "kill": OVER, "broken": OVER},
     DATA: {"client lost": OVER, "backend lost": OVER, "kill": OVER, "broken": OVER},
@@ -69,6 +76,8 @@ TABLE: dict[int, dict[str, int]] = {
 }
 NO_BACKEND_YET = {
     HEADER: {"backend ended", "backend lost"},
+    HELLO: {"backend ended", "backend lost"},
+    HANDSHAKE: {"backend ended", "backend lost"},
     QUEUE: {"backend ended", "backend lost"},
     CONNECT: {"backend ended", "backend lost"},
 }
@@ -104,7 +113,7 @@ def test_late_and_pointless_inputs_change_nothing(event: str) -> None:
     talk.check_clean()
 
 
-@pytest.mark.parametrize("phase", [HEADER, QUEUE, CONNECT], ids=PHASES.__getitem__)
+@pytest.mark.parametrize("phase", [HEADER, HANDSHAKE, QUEUE, CONNECT], ids=PHASES.__getitem__)
 def test_bytes_before_the_backend_change_nothing_but_what_is_kept(phase: int) -> None:
     talk, session = in_phase(phase)
     talk.sends(session, b"P")
@@ -114,8 +123,14 @@ def test_bytes_before_the_backend_change_nothing_but_what_is_kept(phase: int) ->
 
 STEPS = (
     "accept",
-    "accept with header",
     "header",
+    "hello",
+    "half a hello",
+    "secured",
+    "not secured",
+    "gives way",
+    "securing",
+    "not TLS",
     "garbage",
     "bytes",
     "connected",
@@ -143,16 +158,35 @@ STEPS = (
 )
 
 
+# What a client sends before it is joined; how a try fails. In some phases nobody reads.
+TEXTS = {
+    "header": b"PROXY TCP4 192.0.2.8 192.0.2.9 1 2\r\n",
+    "garbage": b"\0",
+    "bytes": b"PROXY",
+    "hello": hellos.hello(hellos.server_name(b"a.example")),
+    "half a hello": hellos.hello()[:20],
+}
+ERRORS = {"refused": TryError.REFUSED, "timeout": TryError.TIMEOUT, "local": TryError.LOCAL, "not TLS": TryError.TLS}
+UNHEARD = (HANDSHAKE, DATA, ENDING)
+FACTS = TlsFacts("TLSv1.3", "TLS_AES_128_GCM_SHA256", "X25519", "", "", resumed=False, seconds=0.1)
+OPENINGS = [
+    opening_with(header=header, hello=kind == "hello", tls=kind == "tls", proxy_header=4.0)
+    for header in (False, True)
+    for kind in ("", "hello", "tls")
+]
+
+
 class Play:
     """Plays steps on sessions as real sides would tell them: nothing is told by a side that is closed."""
 
-    def __init__(self, talk: Conversation) -> None:
+    def __init__(self, talk: Conversation, opening: Opening) -> None:
         self.talk = talk
+        self.opening = opening
 
     def step(self, word: str, number: int) -> None:
         talk = self.talk
-        if word.startswith("accept"):
-            talk.accept(header=4.0 if "header" in word else None)
+        if word == "accept":
+            talk.accept(opening=self.opening)
         elif word in ("time", "long time"):
             talk.passes(0.7 if word == "time" else 6.0, step=0.3)
         elif word in ("maint", "ready"):
@@ -173,19 +207,19 @@ class Play:
         joined = side is not None and client.open and session.phase == DATA
         if word in ("kill", "broken", "expire"):
             EVENTS[{"expire": "early question"}.get(word, word)](talk, session)
-        elif word in ("header", "garbage", "bytes"):
-            if client.open and client.reading and not client.finished and session.phase not in (DATA, ENDING):
-                texts = {"header": b"PROXY TCP4 192.0.2.8 192.0.2.9 1 2\r\n", "garbage": b"\0", "bytes": b"PROXY"}
-                talk.sends(session, texts[word])
+        elif word in TEXTS:
+            if client.open and client.reading and not client.finished and session.phase not in UNHEARD:
+                talk.sends(session, TEXTS[word])
             elif word == "bytes" and joined and not client.finished:
                 talk.asks(session)
-        elif word in ("refused", "timeout", "local"):
+        elif word in ERRORS:
             if dialled:
-                names = {"refused": TryError.REFUSED, "timeout": TryError.TIMEOUT, "local": TryError.LOCAL}
-                talk.refuses(session, names[word])
-        elif word == "connected":
-            if dialled:
-                session.connected()
+                talk.refuses(session, ERRORS[word])
+        elif word in ("secured", "not secured", "gives way"):
+            self.tell_of_handshake(word, session)
+        elif word in ("connected", "securing"):
+            if dialled and not (word == "securing" and session.securing_since >= 0):
+                (session.connected if word == "connected" else session.securing)()
         elif word == "client ended":
             if client.open and client.reading and not client.finished and session.phase != ENDING:
                 talk.ends(session, client)
@@ -196,6 +230,16 @@ class Play:
             client.queued = client.open * 7
         elif side is not None and session.phase in (DATA, ENDING):
             self.tell_of_backend(word, session, side, joined)
+
+    def tell_of_handshake(self, word: str, session: Relay) -> None:
+        if session.phase != HANDSHAKE:
+            return
+        if word == "secured":
+            session.secured(FACTS)
+        elif word == "gives way":
+            session.gave_way()
+        else:
+            session.handshake_failed("protocol", "it is not to be understood")
 
     def tell_of_backend(self, word: str, session: Relay, side: FakeSide, joined: bool) -> None:
         talk, client = self.talk, self.talk.client(session)
@@ -224,6 +268,10 @@ class Play:
             session.admitted is not None for session in over
         )
         assert talk.gate.sessions == len(talk.sessions) - len(over)
+        if self.opening.tls:
+            begun = [session for session in talk.sessions if session.hello_began >= 0]
+            shaking = [session for session in begun if session.phase in (HELLO, HANDSHAKE)]
+            assert len(talk.gate.handshakes) == len(begun) - len(shaking), "each handshake has one end"
         for session in talk.sessions:
             assert (session.phase == OVER) <= (session.backend is None), "a lease is given back at the end"
             assert session.phase == OVER or session in talk.wheel.due, "everybody alive has a deadline"
@@ -241,10 +289,13 @@ class Play:
     most=st.sampled_from([1, 2, 100]),
     places=st.sampled_from([0, 1, 10]),
     tries=st.integers(1, 4),
+    opening=st.sampled_from(OPENINGS),
 )
-def test_a_lease_is_given_back_exactly_once(steps: list[tuple[str, int]], most: int, places: int, tries: int) -> None:
+def test_a_lease_is_given_back_exactly_once(
+    steps: list[tuple[str, int]], most: int, places: int, tries: int, opening: Opening
+) -> None:
     talk = Conversation(max_active=most, queue_size=places, tries=tries, timeouts={"queue": 2.0, "write_stall": 3.0})
-    play = Play(talk)
+    play = Play(talk, opening)
     for word, number in steps:
         play.step(word, number)
         play.check()
@@ -258,7 +309,7 @@ def test_a_lease_is_given_back_exactly_once(steps: list[tuple[str, int]], most: 
 def test_a_long_day_leaves_nothing_behind(seed: int) -> None:
     chance = random.Random(seed)
     talk = Conversation(max_active=3, queue_size=4)
-    play = Play(talk)
+    play = Play(talk, OPENINGS[seed % len(OPENINGS)])
     for _ in range(300):
         play.step(chance.choice(STEPS), chance.randrange(12))
     play.check()

@@ -56,6 +56,20 @@ class TestFields:
             "queue_pool": 0,
             "sni": "",
             "unique_id": "",
+            "tls": "",
+            "cipher": "",
+            "group": "",
+            "alpn": "",
+            "resumed": False,
+            "t_handshake_ms": -1,
+            "client_verify": "",
+            "client_cert": "",
+            "client_subject": "",
+            "tls_error": "",
+            "backend_tls": "",
+            "backend_cipher": "",
+            "backend_resumed": False,
+            "namespace": "",
         }
 
     def test_a_phase_that_was_never_reached_is_minus_one(self) -> None:
@@ -70,15 +84,28 @@ class TestFields:
         talk = Conversation()
         session = talk.accept()
         talk.passes(0.5)
-        talk.refuses(session)
+        talk.refuses(session, detail="that is why")
         talk.passes(0.25)
         session.connected()
         session.kill(errors.KILLED_BY_OPERATOR)
         record = talk.records[0]
-        assert msgspec.to_builtins(record.tries) == [
-            {"backend": "a", "address": "203.0.113.1:9001", "error": "refused", "ms": 500.0, "class": "A"},
-            {"backend": "b", "address": "203.0.113.1:9002", "error": None, "ms": 250.0, "class": "A"},
-        ]
+        first, second = msgspec.to_builtins(record.tries)
+        assert first == {
+            "backend": "a",
+            "address": "203.0.113.1:9001",
+            "error": "refused",
+            "ms": 500.0,
+            "class": "A",
+            "detail": "that is why",
+        }
+        assert second == {
+            "backend": "b",
+            "address": "203.0.113.1:9002",
+            "error": None,
+            "ms": 250.0,
+            "class": "A",
+            "detail": "",
+        }
         assert (record.retries, record.backend) == (1, "b")
 
     def test_a_try_that_fails_at_once_took_no_time(self) -> None:
@@ -132,7 +159,7 @@ class TestFields:
         talk.sends(session, b"\r\n\r\n\0\r\nQUIT\n\x21\x00" + len(tlv).to_bytes(2, "big") + tlv)
         session.kill(errors.KILLED_BY_OPERATOR)
         assert talk.records[0].sni == "www.example.com"
-        assert talk.gate.asked_route == [("192.0.2.7", "www.example.com")]
+        assert talk.gate.asked_route == [("192.0.2.7", "www.example.com", ())]
 
     def test_numbers_at_the_end_are_those_of_the_others(self) -> None:
         talk = Conversation("a", max_active=2)

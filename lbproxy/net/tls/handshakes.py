@@ -21,20 +21,31 @@ LEAST_PATIENCE = 0.1
 
 
 class Shaker(Protocol):
-    """A client that wants to begin its handshake."""
+    """A client that wants to begin its handshake; `waits` turns False when it is gone."""
 
-    def begin_handshake(self) -> bool:
-        """Now it may; False when it is gone."""
+    @property
+    def waits(self) -> bool:
+        """Whether it still wants to."""
+
+    def begin_handshake(self) -> None:
+        """Now it may."""
 
     def give_way(self) -> None:
         """Its handshake takes too long, and others wait: end it."""
+
+
+class Call(Protocol):
+    """Something that will be called; see IDelayedCall."""
+
+    def cancel(self) -> None:
+        """Do not."""
 
 
 class Handshakes:
     """The places of one worker; `limit` of them (threats.md L18)."""
 
     def __init__(
-        self, limit: int, clock: Callable[[], float], later: Callable[[float, Callable[[], None]], object]
+        self, limit: int, clock: Callable[[], float], later: Callable[[float, Callable[[], None]], Call]
     ) -> None:
         """`clock` is monotonic seconds; `later` calls after so many, with 0 in the next turn of the reactor."""
         self.limit = limit
@@ -44,7 +55,8 @@ class Handshakes:
         self._waiting: deque[Shaker] = deque()
         self._left = _AT_ONCE
         self._renewed = clock()
-        self._due: float | None = None
+        self._call: Call | None = None
+        self._due = 0.0
 
     @property
     def under_way(self) -> int:
@@ -88,25 +100,32 @@ class Handshakes:
 
     def _begin(self, shaker: Shaker, now: float) -> None:
         self._under_way[shaker] = now
-        if shaker.begin_handshake():
-            self._left -= 1
-        else:
-            self._under_way.pop(shaker, None)
+        self._left -= 1
+        shaker.begin_handshake()
 
     def _schedule(self, now: float) -> None:
         """Look again in the next turn, or when the oldest has had its time."""
         delay = 0.0
         if len(self._under_way) >= self.limit:
             delay = max(0.0, self._patience() - (now - next(iter(self._under_way.values()))))
-        if self._due is None or now + delay < self._due:
-            self._due = now + delay
-            self._later(delay, self._turn)
+        if self._call is not None:
+            if self._due <= now + delay:
+                return
+            self._call.cancel()
+        self._due = now + delay
+        self._call = self._later(delay, self._turn)
 
     def _turn(self) -> None:
-        self._due = None
+        self._call = None
         now = self._renewed = self._clock()
         self._left = _AT_ONCE
-        while self._waiting and self._left > 0 and self._has_room(now):
+        while self._left > 0 and self._somebody_waits() and self._has_room(now):
             self._begin(self._waiting.popleft(), now)
         if self._waiting:
             self._schedule(now)
+
+    def _somebody_waits(self) -> bool:
+        """Whether anybody is still there; nobody makes room for those who are not."""
+        while self._waiting and not self._waiting[0].waits:
+            self._waiting.popleft()
+        return bool(self._waiting)

@@ -7,32 +7,30 @@ channel's calls take the place of the socket's.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from typing import Protocol
 
+from lbproxy.net.lingering import LingerShared, linger
 from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.tls.channel import MemoryChannel
 from lbproxy.net.tls.failures import TlsFailure
 from lbproxy.net.transport import Shared, Transport
 
 
-class SecureShared(Shared, Protocol):
+class SecureShared(Shared, LingerShared, Protocol):
     """What the transports of one process have in common."""
-
-    def later(self, delay: float, call: Callable[[], None], /) -> object:
-        """Call after `delay` seconds; with 0 in the next turn of the reactor."""
 
 
 class SecureTransport(Transport):
     """See the module. `channel` is None without TLS; `cut` is True when the end is to be seen as one out of order."""
 
-    __slots__ = ("channel", "cut")
+    __slots__ = ("_charged", "channel", "cut")
     shared: SecureShared
 
     def __init__(self, shared: SecureShared, sock: socket.socket) -> None:
         super().__init__(shared, sock)
         self.channel: MemoryChannel | None = None
         self.cut = False
+        self._charged = 0
 
     # The handshake.
 
@@ -43,7 +41,14 @@ class SecureTransport(Transport):
         self.shake(channel)
 
     def _owing(self) -> None:
+        self.charge_owed()
         self.watch(WRITE)
+
+    def charge_owed(self) -> None:
+        """Let the budget know what is owed."""
+        owed = 0 if self.channel is None else self.channel.owes
+        self.shared.budget.used += owed - self._charged
+        self._charged = owed
 
     def shake(self, channel: MemoryChannel) -> None:
         """Go on with the handshake, since the socket has something for it or takes something."""
@@ -94,7 +99,9 @@ class SecureTransport(Transport):
 
     def _write_on(self, channel: MemoryChannel) -> None:
         try:
-            if not channel.flush():
+            flushed = channel.flush()
+            self.charge_owed()
+            if not flushed:
                 return
         except OSError as problem:
             self.write_failed(problem)
@@ -143,11 +150,23 @@ class SecureTransport(Transport):
         if channel is not None and sock is not None:
             if channel.established and self.pending is None and not self.cut:
                 channel.goodbye()
-            channel.release()
-            self.channel = None
-            # They know the channel, which knows them.
-            self._receive, self._send = sock.recv_into, sock.send
+            self._release(channel, sock)
         super().close()
+
+    def close_gently(self) -> None:
+        """As close, so that what was said last in clear, or by a handshake that failed, is heard."""
+        channel, sock = self.channel, self.detach()
+        if sock is not None:
+            if channel is not None:
+                self._release(channel, sock)
+            linger(self.shared, sock)
+
+    def _release(self, channel: MemoryChannel, sock: socket.socket) -> None:
+        channel.release()
+        self.channel = None
+        self.charge_owed()
+        # They know the channel, which knows them.
+        self._receive, self._send = sock.recv_into, sock.send
 
     def abort(self) -> None:
         """See Transport."""
