@@ -7,7 +7,6 @@ on. Neither decides anything about retries: what comes of a try is told to the s
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from lbproxy.errors import TryError
 from lbproxy.net.dialing import connect_error, open_connection
 from lbproxy.net.polling import WRITE
 from lbproxy.net.relaying import RelayShared, RelaySide
+from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.clients import ClientTls
 from lbproxy.net.tls.failures import TlsFailure
 from lbproxy.session.relay import Relay
@@ -52,7 +52,7 @@ class BackendSide(RelaySide):
     def __init__(
         self,
         shared: RelayShared,
-        sock: socket.socket,
+        sock: Socket,
         session: Relay,
         target: Any,
         tls: ClientTls | None,

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from lbproxy.model import CheckSettings
 from lbproxy.net.dialing import connect_error, open_connection
 from lbproxy.net.polling import READ, WRITE, Poller
+from lbproxy.net.sockets import Socket
 
 # A check asks for a few bytes; an answer that has not matched by then will not.
 ANSWER_BYTES = 16 * 1024
@@ -39,7 +40,7 @@ class CheckConnection:
         self._unsent = preamble + settings.send
         self._answer = b""
         self._done = done
-        self._sock: socket.socket | None = None
+        self._sock: Socket | None = None
         self._target: Any = None
         self._connected = False
         self._timeout = reactor.callLater(settings.timeout, self._time_out)
@@ -119,7 +120,7 @@ class CheckConnection:
 
     # What differs with TLS.
 
-    def _speak(self, sock: socket.socket) -> None:
+    def _speak(self, sock: Socket) -> None:
         """Connected: send what is left to be sent."""
         try:
             self._unsent = self._unsent[sock.send(self._unsent) :] if self._unsent else b""
@@ -150,7 +151,7 @@ class CheckConnection:
     def _time_out(self) -> None:
         self._finish("L7TOUT" if self._connected else "L4TOUT")
 
-    def _close(self, sock: socket.socket) -> None:
+    def _close(self, sock: Socket) -> None:
         sock.close()
 
     def _finish(self, code: str, detail: str = "") -> None:

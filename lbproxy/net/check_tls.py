@@ -7,13 +7,13 @@ L6OK: the handshake passed, and nothing more was asked for; L6RSP: bad TLS; L6TO
 from __future__ import annotations
 
 import errno
-import socket
 from typing import Any
 
 from lbproxy.addresses import Address
 from lbproxy.model import CheckSettings
 from lbproxy.net.check_tcp import ANSWER_BYTES, CheckConnection, Result
 from lbproxy.net.polling import READ, WRITE, Poller
+from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.channel import MemoryChannel
 from lbproxy.net.tls.clients import ClientTls
 from lbproxy.net.tls.failures import TlsFailure
@@ -50,7 +50,7 @@ class TlsCheckConnection(CheckConnection):
         else:
             self._speak(self._sock)
 
-    def _speak(self, sock: socket.socket) -> None:
+    def _speak(self, sock: Socket) -> None:
         """See CheckConnection."""
         try:
             if self._channel is None:
@@ -67,7 +67,7 @@ class TlsCheckConnection(CheckConnection):
         except OSError:
             self._lost()
 
-    def _shake(self, sock: socket.socket, channel: MemoryChannel) -> None:
+    def _shake(self, sock: Socket, channel: MemoryChannel) -> None:
         if self._preamble:
             self._preamble = self._preamble[sock.send(self._preamble) :]
             if self._preamble:
@@ -115,7 +115,7 @@ class TlsCheckConnection(CheckConnection):
         else:
             super()._time_out()
 
-    def _close(self, sock: socket.socket) -> None:
+    def _close(self, sock: Socket) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
             if self._secured:

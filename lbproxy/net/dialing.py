@@ -8,6 +8,7 @@ from typing import Any
 
 from lbproxy.addresses import Address
 from lbproxy.errors import TryError
+from lbproxy.net.sockets import Socket
 
 # A connection that has been silent this long is asked whether its other end still lives (seconds; then
 # every so many seconds, given up after so many questions without answer).
@@ -36,7 +37,7 @@ def connect_error(code: int) -> TryError:
     return _ERRORS.get(code, TryError.UNREACHABLE)
 
 
-def set_liveness(sock: socket.socket, user_timeout: float) -> None:
+def set_liveness(sock: Socket, user_timeout: float) -> None:
     """Have the kernel notice a peer that is gone without a word, on a silent connection and on one with data under way.
 
     `user_timeout` is the seconds that sent data may stay without acknowledgement; infinite leaves the system's rule.
@@ -51,7 +52,7 @@ def set_liveness(sock: socket.socket, user_timeout: float) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(user_timeout * 1000))
 
 
-def set_no_delay(sock: socket.socket) -> None:
+def set_no_delay(sock: Socket) -> None:
     """Let small writes leave at once; what a listening socket accepts inherits it (Linux)."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -64,13 +65,13 @@ def target_of(address: Address) -> tuple[int, Any]:
     return (socket.AF_INET6 if ":" in address.host else socket.AF_INET), (address.host, address.port)
 
 
-def open_connection(family: int, target: Any) -> tuple[socket.socket, int]:
+def open_connection(family: int, target: Any) -> tuple[Socket, int]:
     """Begin to connect: a non-blocking socket, and 0 or the error code of connect(2).
 
     The connection is not watched over yet (see `set_liveness`): that is five system calls which most do not live long
     enough to need. Raises OSError when there is no socket to be had.
     """
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    sock = Socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         if family != socket.AF_UNIX:
             set_no_delay(sock)

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbproxy.net.polling import READ, Poller
+from lbproxy.net.sockets import Socket
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024
@@ -38,7 +39,7 @@ class LingerShared(Protocol):
         """Call after `delay` seconds."""
 
 
-def linger(shared: LingerShared, sock: socket.socket) -> None:
+def linger(shared: LingerShared, sock: Socket) -> None:
     """Close `sock`, which is the caller's no more: at once where nothing can be lost by it, else after a while."""
     try:
         sock.shutdown(socket.SHUT_WR)
@@ -57,9 +58,9 @@ class Lingering:
 
     __slots__ = ("_left", "_shared", "_sock", "fd", "mask")
 
-    def __init__(self, shared: LingerShared, sock: socket.socket) -> None:
+    def __init__(self, shared: LingerShared, sock: Socket) -> None:
         self._shared = shared
-        self._sock: socket.socket | None = sock
+        self._sock: Socket | None = sock
         self._left = LINGER_BYTES
         self.fd = sock.fileno()
         self.mask = 0

@@ -22,6 +22,7 @@ from lbproxy.model import ListenerSettings, Timeouts
 from lbproxy.net.accepted import AcceptedSide
 from lbproxy.net.admission import Admission, Total
 from lbproxy.net.polling import READ
+from lbproxy.net.sockets import Socket, accept
 from lbproxy.net.tls.complaints import Complaints
 from lbproxy.net.tls.sites import Refusal, Sites
 from lbproxy.net.worker import Worker
@@ -193,12 +194,13 @@ class Listener:
 class Port:
     """One listening socket of a listener."""
 
-    __slots__ = ("_listener", "_local", "fd", "mask", "sock")
+    __slots__ = ("_family", "_listener", "_local", "fd", "mask", "sock")
 
     def __init__(self, listener: Listener, sock: socket.socket) -> None:
         self._listener = listener
         self.sock: socket.socket | None = sock
         self.fd = sock.fileno()
+        self._family = int(sock.family)
         self.mask = 0
         self._local: Endpoint | None = _local_endpoint(sock)
 
@@ -221,7 +223,7 @@ class Port:
                 listener.pause()
                 return
             try:
-                sock, address = self.sock.accept()
+                sock, address = accept(self.sock, self._family)
             except OSError as problem:
                 if problem.errno in _GONE:
                     continue
@@ -230,7 +232,7 @@ class Port:
                 return
             self._welcome(sock, address)
 
-    def _welcome(self, sock: socket.socket, address: Any) -> None:
+    def _welcome(self, sock: Socket, address: Any) -> None:
         listener = self._listener
         admission = listener.admission
         settings = listener.settings
@@ -246,7 +248,6 @@ class Port:
             admission.refuse(refusal)
             sock.close()
             return
-        sock.setblocking(False)
         admission.entered()
         worker = listener.worker
         local = self._local or _endpoint(sock.getsockname())
@@ -298,7 +299,7 @@ def _endpoint(address: Any) -> Endpoint:
     return host, address[1]
 
 
-def _local_endpoint(sock: socket.socket) -> Endpoint | None:
+def _local_endpoint(sock: Socket) -> Endpoint | None:
     """Where clients of this socket connect to, None when that differs from client to client (a wildcard)."""
     endpoint = _endpoint(sock.getsockname())
     return None if endpoint[0] in ("0.0.0.0", "::") else endpoint

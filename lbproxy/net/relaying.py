@@ -14,6 +14,7 @@ from typing import Protocol
 
 from lbproxy.net.dialing import set_liveness
 from lbproxy.net.polling import READ, WRITE
+from lbproxy.net.sockets import Socket
 from lbproxy.net.splicing import BULK_READS, SPLICE_BYTES, THIN_SPLICES, Pipe, Pipes, splice
 from lbproxy.net.tls.failures import TlsFailure, Truncated
 from lbproxy.net.tls.transport import SecureShared, SecureTransport
@@ -69,7 +70,7 @@ class RelaySide(SecureTransport):
     )
     shared: RelayShared
 
-    def __init__(self, shared: RelayShared, sock: socket.socket, session: Relay) -> None:
+    def __init__(self, shared: RelayShared, sock: Socket, session: Relay) -> None:
         super().__init__(shared, sock)
         self.session = session
         self.peer: RelaySide | None = None

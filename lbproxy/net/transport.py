@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbproxy.net.polling import TROUBLE, WRITE, Poller
+from lbproxy.net.sockets import Socket
 
 RECEIVE_BYTES = 64 * 1024
 _SIOCOUTQ = 0x5411  # bytes in the send queue, see tcp(7)
@@ -74,9 +75,9 @@ class Transport:
         "sock",
     )
 
-    def __init__(self, shared: Shared, sock: socket.socket) -> None:
+    def __init__(self, shared: Shared, sock: Socket) -> None:
         self.shared = shared
-        self.sock: socket.socket | None = sock
+        self.sock: Socket | None = sock
         self.fd = sock.fileno()
         self._receive = sock.recv_into
         self._send = sock.send
@@ -234,7 +235,7 @@ class Transport:
         self.drop_pending()
         sock.close()
 
-    def detach(self) -> socket.socket | None:
+    def detach(self) -> Socket | None:
         """Be closed, without the socket: that is the caller's now, who closes it. None when it is closed already."""
         sock = self.sock
         if sock is not None:

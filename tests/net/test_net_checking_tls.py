@@ -13,6 +13,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from lbproxy.addresses import Address, parse_address
+from lbproxy.certificates import load_trust
 from lbproxy.model import CheckSettings
 from lbproxy.model_tls import BackendTlsSettings
 from lbproxy.net.check_tls import TlsCheckConnection
@@ -79,7 +80,8 @@ class Bench:
 
     def tls(self, **settings: Any) -> ClientTls:
         settings.setdefault("ca", self.papers.ca)
-        return ClientTls(BackendTlsSettings(**settings), way=lambda: self._way)
+        asked = BackendTlsSettings(**settings)
+        return ClientTls(asked, trust=load_trust(asked.ca, asked.crl), pair=None, way=lambda: self._way)
 
     def serve(self, script: Script, files: Files | None = None, *, header: int = 0, **context: Any) -> TlsBackend:
         made = server_context(files or self.papers.server(), **context)

@@ -141,7 +141,7 @@ class TestPorts:
         asked: list[int] = []
 
         class Broken(socket.socket):
-            def accept(self) -> Any:
+            def _accept(self) -> Any:
                 asked.append(1)
                 raise OSError(error, os.strerror(error))
 

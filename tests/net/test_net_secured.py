@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lbproxy import errors
+from lbproxy.certificates import Trust
 from lbproxy.model import SendProxySettings
 from lbproxy.model_tls import BackendTlsSettings, ClientAuthSettings, TlsPolicy
 from lbproxy.net.relaying import RelaySide
@@ -125,7 +126,7 @@ class Scene:
     def serve(self) -> None:
         """End the TLS of clients."""
         policy = TlsPolicy()
-        context = server_context([pair_of(issued())], policy, tickets=True, stapled={}, write_secret=None)
+        context = server_context([pair_of(issued())], policy, trust=None, tickets=True, stapled={}, write_secret=None)
         self.place.gate.opening = Opening(tls=True, timeouts=self.route_timeouts(), plain=False)
         self.place.gate.site = Site(context, policy, (), asks=False)
 
@@ -138,7 +139,7 @@ class Scene:
         """Speak TLS with backends whom our authority vouches for."""
         settings.setdefault("server_name", NAME)
         self.settings = BackendTlsSettings(ca=authority().write(directory), **settings)
-        self.place.tls = ClientTls(self.settings)
+        self.place.tls = ClientTls(self.settings, trust=Trust((authority().certificate,)), pair=None)
 
     def backends(self, count: int = 1, **settings: Any) -> None:
         self.place.backends(count, tls=self.settings, **settings)
@@ -570,7 +571,8 @@ class TestHandshakesOfClients:
         clients = Authority("Clients")
         shown = clients.issue(subject="alice", client=True)
         policy = TlsPolicy(client=ClientAuthSettings(clients.write(tmp_path, "clients")))
-        context = server_context([pair_of(issued())], policy, tickets=True, stapled={}, write_secret=None)
+        trust = Trust((clients.certificate,))
+        context = server_context([pair_of(issued())], policy, trust=trust, tickets=True, stapled={}, write_secret=None)
         scene.place.gate.site = Site(context, policy, (), asks=True)
         scene.backends()
         ours = client_ssl()

@@ -21,6 +21,8 @@ _NEEDED = (
     "SSL_shutdown",
     "SSL_do_handshake",
     "SSL_set_fd",
+    "SSL_clear_mode",
+    "SSL_MODE_AUTO_RETRY",
     "SSL_get_error",
     "SSL_set_info_callback",
     "ERR_clear_error",

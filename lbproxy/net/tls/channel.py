@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import socket
 from collections.abc import Callable
 
 from OpenSSL import SSL
 
 from lbproxy.net.polling import READ, WRITE
+from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.failures import TlsFailure, Truncated, handshake_failure, reasons_of
 
 # Of ciphertext: one record at a time, so that what comes out always fits into a receive buffer.
@@ -66,7 +66,7 @@ class MemoryChannel:
         "more",
     )
 
-    def __init__(self, connection: SSL.Connection, sock: socket.socket, hello: bytes = b"") -> None:
+    def __init__(self, connection: SSL.Connection, sock: Socket, hello: bytes = b"") -> None:
         """Over the connected, non-blocking `sock`. `hello` is what was read from it already."""
         self.connection = connection
         self._sock = sock

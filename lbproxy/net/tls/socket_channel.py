@@ -63,6 +63,9 @@ class SocketChannel(MemoryChannel):
         _lib.SSL_set_fd(self._ssl, self._sock.fileno())
         self.connection._into_ssl = self.connection._from_ssl = None
         self._in_memory = False
+        # Or one read would go on through records without data for as long as somebody sends them (L8); what is left
+        # is in the kernel, which tells of it again.
+        _lib.SSL_clear_mode(self._ssl, _lib.SSL_MODE_AUTO_RETRY)
 
     def shake(self) -> int:
         """See MemoryChannel."""

@@ -6,11 +6,11 @@ channel's calls take the place of the socket's.
 
 from __future__ import annotations
 
-import socket
 from typing import Protocol
 
 from lbproxy.net.lingering import LingerShared, linger
 from lbproxy.net.polling import READ, WRITE
+from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.channel import MemoryChannel
 from lbproxy.net.tls.failures import TlsFailure
 from lbproxy.net.transport import Shared, Transport
@@ -26,7 +26,7 @@ class SecureTransport(Transport):
     __slots__ = ("_charged", "channel", "cut")
     shared: SecureShared
 
-    def __init__(self, shared: SecureShared, sock: socket.socket) -> None:
+    def __init__(self, shared: SecureShared, sock: Socket) -> None:
         super().__init__(shared, sock)
         self.channel: MemoryChannel | None = None
         self.cut = False
@@ -161,7 +161,7 @@ class SecureTransport(Transport):
                 self._release(channel, sock)
             linger(self.shared, sock)
 
-    def _release(self, channel: MemoryChannel, sock: socket.socket) -> None:
+    def _release(self, channel: MemoryChannel, sock: Socket) -> None:
         channel.release()
         self.channel = None
         self.charge_owed()

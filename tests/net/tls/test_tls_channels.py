@@ -31,7 +31,7 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 def server_connection(policy: TlsPolicy | None = None) -> SSL.Connection:
     pairs = [pair_of(issued())]
-    context = server_context(pairs, policy or TlsPolicy(), tickets=True, stapled={}, write_secret=None)
+    context = server_context(pairs, policy or TlsPolicy(), trust=None, tickets=True, stapled={}, write_secret=None)
     connection = SSL.Connection(context, None)
     connection.set_accept_state()
     return connection
@@ -605,7 +605,8 @@ class TestRecordsWithoutData:
                 made.types(f"{command}\n")
                 assert made.answers() == b""
             made.types(f"line {number}\n")
-            assert made.answers() == f"line {number}\n".encode()
+            # Asked for its own KeyUpdate, OpenSSL may spend a read on sending it.
+            assert (made.answers() or made.answers()) == f"line {number}\n".encode()
             made.channel.send(b"back\n")
         assert made.close().count("back\n") == 20
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 
-from lbproxy.certificates import CertificateError, Pair
+from lbproxy.certificates import CertificateError, Pair, Trust
 from lbproxy.model_tls import ClientAuthSettings, Profile, TlsPolicy
 from lbproxy.net.tls import binding
 from lbproxy.net.tls.contexts import client_context, server_context
@@ -33,6 +33,7 @@ def pair(kind: Any = "ECDSA") -> Pair:
 def context(
     *pairs: Pair,
     policy: TlsPolicy | None = None,
+    trust: Trust | None = None,
     tickets: bool = True,
     stapled: dict[str, bytes] | None = None,
     write_secret: Callable[[bytes], None] | None = None,
@@ -40,6 +41,7 @@ def context(
     return server_context(
         pairs or (pair(),),
         policy or TlsPolicy(),
+        trust=trust,
         tickets=tickets,
         stapled={} if stapled is None else stapled,
         write_secret=write_secret,
@@ -340,17 +342,29 @@ class TestStaples:
 
 
 class TestClients:
-    def policy(self, directory: Path, **rest: Any) -> TlsPolicy:
-        return TlsPolicy(client=ClientAuthSettings(Authority("Clients").write(directory), **rest))
+    CLIENTS = Authority("Clients")
+    TRUST = Trust((CLIENTS.certificate,))
 
-    def test_without_the_file_of_authorities_there_is_no_context(self, tmp_path: Path) -> None:
-        missing = str(tmp_path / "ca.pem")
-        with pytest.raises(CertificateError, match=r"ca\.pem"):
-            context(policy=TlsPolicy(client=ClientAuthSettings(missing)))
+    def policy(self, ca: str = "/ca.pem", **rest: Any) -> TlsPolicy:
+        return TlsPolicy(client=ClientAuthSettings(ca, **rest))
+
+    @pytest.mark.parametrize("trust", [None, Trust(()), Trust((), (CLIENTS.crl(),))])
+    @pytest.mark.parametrize("optional", [False, True])
+    def test_without_authorities_there_is_no_context(self, trust: Trust | None, optional: bool) -> None:
+        with pytest.raises(ValueError, match=r"/ca\.pem is named"):
+            context(policy=self.policy(optional=optional), trust=trust)
+
+    def test_without_the_lists_that_are_named_there_is_no_context(self) -> None:
+        with pytest.raises(ValueError, match=r"/ca\.crl is named"):
+            context(policy=self.policy(crl="/ca.crl"), trust=self.TRUST)
+
+    def test_where_nobody_is_asked_nobody_is_trusted(self) -> None:
+        with pytest.raises(ValueError, match="no file of them is named"):
+            context(trust=self.TRUST)
 
     @pytest.mark.parametrize("optional", [False, True])
-    def test_a_client_without_a_certificate(self, tmp_path: Path, optional: bool) -> None:
-        served = context(policy=self.policy(tmp_path, optional=optional))
+    def test_a_client_without_a_certificate(self, optional: bool) -> None:
+        served = context(policy=self.policy(optional=optional), trust=self.TRUST)
         if optional:
             connection, _ = met(served)
             facts = facts_of(connection, NAME, 0.0, asked=True)
@@ -361,9 +375,8 @@ class TestClients:
 
     @pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
     def test_the_certificate_of_a_client_is_in_the_facts(self, tmp_path: Path, version: ssl.TLSVersion) -> None:
-        clients = Authority("Clients")
-        shown = clients.issue(subject="alice", client=True)
-        served = context(policy=TlsPolicy(client=ClientAuthSettings(clients.write(tmp_path))))
+        shown = self.CLIENTS.issue(subject="alice", client=True)
+        served = context(policy=self.policy(), trust=self.TRUST)
         client = client_ssl(most=version)
         client.load_cert_chain(*shown.write(tmp_path))
         connection, first = met(served, TlsPeer(client))
@@ -379,7 +392,59 @@ class TestClients:
         client = client_ssl()
         client.load_cert_chain(*Authority("Others").issue(subject="mallory", client=True).write(tmp_path))
         with pytest.raises(SSL.Error, match="certificate verify failed"):
-            met(context(policy=self.policy(tmp_path)), TlsPeer(client))
+            met(context(policy=self.policy(), trust=self.TRUST), TlsPeer(client))
+
+    def test_a_revoked_client_is_refused(self, tmp_path: Path) -> None:
+        shown = self.CLIENTS.issue(subject="alice", client=True)
+        client = client_ssl()
+        client.load_cert_chain(*shown.write(tmp_path))
+        policy = self.policy(crl="/ca.crl")
+        met(context(policy=policy, trust=replace(self.TRUST, revocations=(self.CLIENTS.crl(),))), TlsPeer(client))
+        revoked = replace(self.TRUST, revocations=(self.CLIENTS.crl(shown),))
+        with pytest.raises(SSL.Error, match="certificate verify failed"):
+            met(context(policy=policy, trust=revoked), TlsPeer(client))
+
+
+class TestTheSessionIdContext:
+    """What OpenSSL compares when a TLS session is to be taken up again (L5)."""
+
+    CLIENTS, OTHERS = Authority("Clients"), Authority("Others")
+    TRUST = Trust((CLIENTS.certificate,), (CLIENTS.crl(),))
+    CLIENT = ClientAuthSettings("/ca.pem", crl="/ca.crl")
+
+    @pytest.fixture
+    def name_of(self, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bytes]:
+        """What it is for these."""
+        names: list[bytes] = []
+        monkeypatch.setattr(SSL.Context, "set_session_id", lambda _, name: names.append(name))
+
+        def name_of(client: ClientAuthSettings = self.CLIENT, trust: Trust = self.TRUST, *pairs: Pair) -> bytes:
+            context(*pairs, policy=TlsPolicy(client=client), trust=trust)
+            return names.pop()
+
+        return name_of
+
+    def test_does_not_depend_on_where_files_are(self, name_of: Callable[..., bytes]) -> None:
+        assert name_of() == name_of(ClientAuthSettings("/moved/ca.pem", crl="/moved/ca.crl"))
+
+    @pytest.mark.parametrize(
+        "trust",
+        [
+            Trust((OTHERS.certificate,), TRUST.revocations),
+            Trust((*TRUST.authorities, OTHERS.certificate), TRUST.revocations),
+            Trust(TRUST.authorities, (CLIENTS.crl(7),)),
+        ],
+        ids=["another authority", "one more authority", "another list"],
+    )
+    def test_depends_on_whom_is_trusted(self, name_of: Callable[..., bytes], trust: Trust) -> None:
+        assert name_of() != name_of(self.CLIENT, trust)
+
+    @pytest.mark.parametrize("changed", [{"optional": True}, {"soft": True}])
+    def test_depends_on_what_is_asked(self, name_of: Callable[..., bytes], changed: dict[str, Any]) -> None:
+        assert name_of() != name_of(replace(self.CLIENT, **changed))
+
+    def test_depends_on_what_is_served(self, name_of: Callable[..., bytes]) -> None:
+        assert name_of() != name_of(self.CLIENT, self.TRUST, pair("RSA"))
 
 
 class TestBackends:
