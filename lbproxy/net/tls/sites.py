@@ -58,28 +58,29 @@ class Sites:
         """`make` gives the context for certificates of one name, at most one of each kind, under a policy."""
         self.settings = settings
         self.pairs = tuple(pairs)
-        self._make = make
-        self._made: dict[tuple[tuple[str, ...], TlsPolicy], Site] = {}
         self._policies: NameIndex[TlsPolicy] = NameIndex()
         self._policy_of = {name: site.policy for site in settings.sites for name in site.names}
         for name, policy in self._policy_of.items():
             self._policies.add(name, policy)
         self._index: NameIndex[Site] = NameIndex()
-        self._fill()
-        self._default = None if settings.refuse_unknown else self._default_site()
+        site_for = _SiteMaker(make)
+        self._fill(site_for)
+        self._default = None if settings.refuse_unknown else self._default_site(site_for)
 
     def choose(self, hello: ClientHello) -> Site | Refusal:
         """The site for this client, or why there is none."""
-        site = None if hello.server_name is None else self._index.find(hello.server_name)
+        name = hello.server_name
+        site = None if name is None else self._index.find(name)
         if site is None:
             site = self._default
-            if site is None:
+            # A name with a policy of its own, but without a certificate, must not slip through under another policy.
+            if site is None or (name is not None and self._policies.find(name) is not None):
                 return _UNKNOWN_NAME if hello.named else _NO_NAME
         if site.alpn and hello.alpn and not any(name in hello.alpn for name in site.alpn):
             return _NO_PROTOCOL
         return site
 
-    def _fill(self) -> None:
+    def _fill(self, site_for: _SiteMaker) -> None:
         by_name: dict[str, list[Pair]] = {}
         for pair in self.pairs:
             for name in pair.names:
@@ -87,14 +88,14 @@ class Sites:
         for name in dict.fromkeys([*by_name, *self._policy_of]):
             pairs = by_name.get(name) or by_name.get(_wildcard(name))
             if pairs:
-                self._index.add(name, self._site(pairs, self._policy(name)))
+                self._index.add(name, site_for(pairs, self._policy(name)))
 
     def _policy(self, name: str) -> TlsPolicy:
         # Only the same wildcard covers all that a wildcard stands for.
         found = self._policy_of.get(name) if name.startswith("*.") else self._policies.find(name)
         return self.settings.policy if found is None else found
 
-    def _default_site(self) -> Site | None:
+    def _default_site(self, site_for: _SiteMaker) -> Site | None:
         name = self.settings.default_name
         if name is not None:
             pairs = [pair for pair in self.pairs if name in pair.names]
@@ -103,9 +104,17 @@ class Sites:
             first = self.pairs[:1]
             pairs = [pair for pair in self.pairs if first and set(first[0].names) <= set(pair.names)]
         # The policy is the listener's, never that of the site whose certificate happens to be shown (L1).
-        return self._site(pairs, self.settings.policy) if pairs else None
+        return site_for(pairs, self.settings.policy) if pairs else None
 
-    def _site(self, pairs: Iterable[Pair], policy: TlsPolicy) -> Site:
+
+class _SiteMaker:
+    """Makes sites, each once. It lives no longer than the making: whoever made it may hold much more."""
+
+    def __init__(self, make: MakeContext) -> None:
+        self._make = make
+        self._made: dict[tuple[tuple[str, ...], TlsPolicy], Site] = {}
+
+    def __call__(self, pairs: Iterable[Pair], policy: TlsPolicy) -> Site:
         chosen: dict[str, Pair] = {}
         for pair in pairs:
             chosen.setdefault(pair.kind, pair)

@@ -1,14 +1,22 @@
-"""What the TLS of a pool is made of: what its settings name, handed over as it was read, and nothing else."""
+"""The TLS of a pool: it is made of what its settings name, handed over as it was read, and verifies whom it meets."""
 
 from __future__ import annotations
 
-import pytest
+from contextlib import closing
 
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
+
+from lbproxy.addresses import Address, parse_address
 from lbproxy.certificates import Trust
 from lbproxy.model_tls import BackendTlsSettings, CertificateSettings
+from lbproxy.net.tls.channel import MemoryChannel
 from lbproxy.net.tls.clients import ClientTls
-from tests.certificates.making import Authority
-from tests.net.tls_peers import issued, pair_of
+from lbproxy.net.tls.failures import TlsFailure
+from tests.certificates.making import Authority, Issued
+from tests.net.net_rig import tcp_pair
+from tests.net.tls_peers import WAYS, TlsPeer, issued, pair_of, server_ssl
 
 CA = Authority()
 SYSTEM, OWN, LISTED = (
@@ -46,3 +54,51 @@ def test_no_file_is_read() -> None:
     """None of these is there."""
     ClientTls(OWN, trust=Trust((CA.certificate,)), pair=None)
     ClientTls(LISTED, trust=Trust((CA.certificate,), (CA.crl(),)), pair=None)
+
+
+def verified(one: Issued, address: Address, way: type[MemoryChannel]) -> None:
+    """Meet a backend at `address` that has this certificate. Raises TlsFailure."""
+    tls = ClientTls(OWN, trust=Trust((CA.certificate,)), pair=None, way=lambda: way)
+    theirs, ours = tcp_pair()
+    with closing(theirs), closing(ours):
+        peer = TlsPeer(server_ssl(one), theirs, server=True)
+        channel = tls.begin(address, ours)
+        for _ in range(1000):
+            wanted = channel.shake()
+            peer.pump()
+            if not wanted:
+                break
+        assert channel.established
+        try:
+            tls.verify(address, channel, 0.0)
+        finally:
+            channel.release()
+
+
+NAMED, NUMBERED = parse_address("a.example:1"), parse_address("127.0.0.1:1")
+
+
+@pytest.mark.parametrize("way", WAYS)
+class TestTheNamesOfABackend:
+    def test_are_verified(self, way: type[MemoryChannel]) -> None:
+        verified(CA.issue("a.example"), NAMED, way)
+        verified(CA.issue("127.0.0.1"), NUMBERED, way)
+        for one, address in ((CA.issue("b.example"), NAMED), (CA.issue("127.0.0.2"), NUMBERED)):
+            with pytest.raises(TlsFailure) as caught:
+                verified(one, address, way)
+            assert caught.value.word == "wrong_name"
+
+    @pytest.mark.parametrize("address", [NAMED, NUMBERED])
+    @pytest.mark.parametrize(
+        "names",
+        [
+            b"\x30\x0b\x82\x09\xfc.example",
+            b"\x30\x07\x87\x05\x01\x02\x03\x04\x05",
+        ],
+        ids=["not ASCII", "an address of five bytes"],
+    )
+    def test_may_be_such_as_nobody_can_read(self, way: type[MemoryChannel], names: bytes, address: Address) -> None:
+        extension = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, names)
+        with pytest.raises(TlsFailure) as caught:
+            verified(CA.issue(subject="b", extensions=(extension,)), address, way)
+        assert caught.value.word == "bad_certificate"

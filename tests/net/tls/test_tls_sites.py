@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import cache
 from typing import Any
 
@@ -179,6 +180,24 @@ class TestPolicies:
         site = SiteSettings(("one.a.example",), OLD)
         made = Made(pair("*.a.example"), sites=(site,))
         assert made.policy("two.a.example") == ANY
+
+    @pytest.mark.parametrize("names", [("*.int.example",), ("zzz.int.example",)])
+    def test_a_name_of_a_site_without_a_certificate_is_refused(self, names: tuple[str, ...]) -> None:
+        """The default would let it in under the listener's policy, to where its name leads."""
+        made = Made(pair("a.int.example"), sites=(SiteSettings(names, STRICT),))
+        refusal = made.choose("zzz.int.example")
+        assert isinstance(refusal, Refusal)
+        assert refusal.word == "unknown_name"
+        assert made.policy("a.int.example") == (STRICT if names[0].startswith("*") else ANY)
+
+    def test_nothing_of_what_made_them_is_kept(self) -> None:
+        """Whoever makes contexts holds all the pairs of before: they would never be freed."""
+        made = Made(pair("a.example"))
+        maker = weakref.ref(made)
+        sites = made.sites
+        del made
+        assert maker() is None
+        assert sites.choose(ClientHello("a.example", True, ()))
 
     def test_an_exact_site_comes_before_that_of_a_wildcard(self) -> None:
         sites = SiteSettings(("*.a.example",), STRICT), SiteSettings(("www.a.example",), OLD)
