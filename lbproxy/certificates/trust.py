@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from lbproxy.certificates.content import REVOCATIONS, absent, certificates_of, is_certificate, is_der, parse_certificate
 from lbproxy.certificates.files import der_of, pem_blocks, read_file
 from lbproxy.certificates.problem import CertificateError
 from lbproxy.certificates.remark import Remark, called, moment
 
-_MOST_AUTHORITIES_BYTES = 8 << 20
-_MOST_REVOCATIONS_BYTES = 32 << 20
+MOST_AUTHORITIES_BYTES = 8 << 20
+MOST_REVOCATIONS_BYTES = 32 << 20
 
 _SYSTEM_VARIABLE = "SSL_CERT_FILE"
 # Debian's, Red Hat's and the BSDs' place for the bundle of roots.
@@ -30,19 +32,67 @@ _SYSTEM_FILES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom we trust, as it was read: `authorities`, and the lists of what they revoked.
+
+    Without authorities it vouches for nobody; only where the system's are meant do lists stand alone. It has no hash,
+    since lists have none; `fingerprint` stands for it.
+    """
+
+    authorities: tuple[x509.Certificate, ...] = field(repr=False)
+    revocations: tuple[x509.CertificateRevocationList, ...] = field(default=(), repr=False)
+
+    def fingerprint(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+        """The SHA-256 of each authority and of each list: with another content it is another one."""
+        return (
+            tuple(authority.fingerprint(SHA256()) for authority in self.authorities),
+            tuple(revocation.fingerprint(SHA256()) for revocation in self.revocations),
+        )
+
+
+def load_trust(ca: str | None, crl: str | None) -> Trust | None:
+    """What these two PEM files hold; None if neither is named. Raises CertificateError."""
+    if ca is None and crl is None:
+        return None
+    return Trust(() if ca is None else load_authorities(ca), () if crl is None else load_revocations(crl))
+
+
+def asked_trust(trust: Trust | None, ca: str | None, crl: str | None) -> Trust:
+    """`trust`, once it is of the kind that settings with these two files ask for; Trust(()) where they name none.
+
+    Raises ValueError otherwise, which is a fault of ours: to go on would be to trust others than was asked for (L6).
+    """
+    given = Trust(()) if trust is None else trust
+    for what, path, content in (("authorities", ca, given.authorities), ("revocation lists", crl, given.revocations)):
+        if path is not None and not content:
+            raise ValueError(f"{path} is named, but its {what} were not handed over")
+        if path is None and content:
+            raise ValueError(f"there are {what}, but no file of them is named")
+    return given
+
+
 def load_authorities(path: str) -> tuple[x509.Certificate, ...]:
     """The certificates in the PEM file; at least one. Raises CertificateError."""
-    blocks = pem_blocks(read_file(path, _MOST_AUTHORITIES_BYTES), path)
-    return certificates_of(path, blocks)
+    return read_authorities(read_file(path, MOST_AUTHORITIES_BYTES), path)
+
+
+def read_authorities(content: bytes, path: str) -> tuple[x509.Certificate, ...]:
+    """As `load_authorities`, of the content of the file at `path`, which is only named."""
+    return certificates_of(path, pem_blocks(content, path))
 
 
 def load_revocations(path: str) -> tuple[x509.CertificateRevocationList, ...]:
     """The revocation lists in the PEM file; at least one. Raises CertificateError."""
-    data = read_file(path, _MOST_REVOCATIONS_BYTES)
-    blocks = pem_blocks(data, path)
+    return read_revocations(read_file(path, MOST_REVOCATIONS_BYTES), path)
+
+
+def read_revocations(content: bytes, path: str) -> tuple[x509.CertificateRevocationList, ...]:
+    """As `load_revocations`, of the content of the file at `path`, which is only named."""
+    blocks = pem_blocks(content, path)
     texts = [block for block in blocks if block.label in REVOCATIONS]
     if not texts:
-        if not blocks and is_der(data):
+        if not blocks and is_der(content):
             raise CertificateError(path, "is DER, not PEM; convert it with 'openssl crl -inform DER -in ... -out ...'")
         raise absent(path, blocks, "revocation list")
     lists: list[x509.CertificateRevocationList] = []
@@ -108,7 +158,7 @@ def system_authorities() -> tuple[x509.Certificate, ...]:
     named = os.environ.get(_SYSTEM_VARIABLE)
     for path in (named,) if named else _SYSTEM_FILES:
         try:
-            blocks = pem_blocks(read_file(path, _MOST_AUTHORITIES_BYTES), path)
+            blocks = pem_blocks(read_file(path, MOST_AUTHORITIES_BYTES), path)
         except CertificateError:
             continue
         return tuple(_readable(der_of(block) for block in blocks if is_certificate(block)))

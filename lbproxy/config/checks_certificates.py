@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from lbproxy.certificates import CertificateError, Pair, covers, judge, load_all, system_authorities
+from lbproxy.certificates import CertificateError, Pair, covers, judge, load_all, only_pair, system_authorities
 from lbproxy.certificates.remark import moment, span
 from lbproxy.config.checks_tls import listener_tables, pool_tables
 from lbproxy.config.places import Path
@@ -119,9 +119,11 @@ def _check_ours(settings: CertificateSettings, path: Path, notes: Notes, now: da
     loaded = load_all([settings])
     for _, problem in loaded.problems:
         notes.error((*path, _key_of(settings, problem)), printable(str(problem)))
-    if not loaded.problems and len(loaded.pairs) != 1:
-        said = f"{settings.path}: holds {len(loaded.pairs)} certificates, we can show only one; name its file"
-        notes.error((*path, "cert"), printable(said))
+    if not loaded.problems:
+        try:
+            only_pair(settings.path, loaded.pairs)
+        except CertificateError as problem:
+            notes.error((*path, "cert"), printable(str(problem)))
     for pair in loaded.pairs:
         if now is not None and (said := _dates(pair, now)):
             later.append(((*path, "cert"), printable(f"{pair.path}: {said}")))

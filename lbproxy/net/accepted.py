@@ -98,6 +98,6 @@ class AcceptedSide(RelaySide):
         super().close_gently()
 
     def _leave(self) -> None:
-        """Give the place back, if this is within a handshake."""
-        if self.channel is not None and not self.channel.established:
+        """Give the place back, if this has one."""
+        if self.channel is None or not self.channel.established:
             self.shared.handshakes.leave(self)

@@ -20,8 +20,6 @@ from lbproxy.net.sockets import Socket
 
 LINGER_SECONDS = 2.0
 LINGER_BYTES = 64 * 1024
-# At once; with more than that somebody makes us do it, and a plain close has to do.
-MOST_LINGERING = 256
 
 
 class LingerShared(Protocol):
@@ -35,6 +33,10 @@ class LingerShared(Protocol):
     def lingering(self) -> set[Lingering]:
         """All who linger."""
 
+    @property
+    def most_lingering(self) -> int:
+        """At once; with more than that somebody makes us do it, and a plain close has to do."""
+
     def later(self, delay: float, call: Callable[[], None], /) -> object:
         """Call after `delay` seconds."""
 
@@ -46,7 +48,7 @@ def linger(shared: LingerShared, sock: Socket) -> None:
     except OSError:
         sock.close()
         return
-    if len(shared.lingering) >= MOST_LINGERING:
+    if len(shared.lingering) >= shared.most_lingering:
         sock.close()
         return
     Lingering(shared, sock).begin()

@@ -37,6 +37,11 @@ def pipe_limit() -> int:
     return min(1024, descriptor_limit() // 32)
 
 
+def linger_limit() -> int:
+    """How many clients may be closed gently at the same time, with a descriptor for each."""
+    return min(256, descriptor_limit() // 64)
+
+
 def _holds(session: Relay) -> int:
     return session.holds
 
@@ -65,6 +70,7 @@ class Worker:
         self.handshakes = Handshakes(handshakes, clock, self.later)
         self.channel_class = channel_class()
         self.lingering: set[Lingering] = set()
+        self.most_lingering = linger_limit()
         self.poller = poller_for(reactor)
         self.budget = Budget(buffers)
         self.pipes = Pipes(pipe_limit())

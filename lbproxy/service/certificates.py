@@ -28,7 +28,7 @@ from lbproxy.service.counters import Counters
 from lbproxy.service.expiring import Reminders
 from lbproxy.service.keylog import KeyLogs
 from lbproxy.service.ocsp import Stapler, Wanted
-from lbproxy.service.ocsp_asking import Ask, asking
+from lbproxy.service.ocsp_seams import Ask
 from lbproxy.service.tls_building import Building
 from lbproxy.service.tls_state import Built
 from lbproxy.service.watching import Watch
@@ -60,7 +60,7 @@ class CertificateService(Service):
         self.clients: Mapping[str, ClientTls] = {}
         self.problems: list[CertificateError] = []
         self.key_logs = KeyLogs(counters.certificates)
-        self.stapler = Stapler({}, reactor, wall, ask or asking(reactor), counters.certificates)
+        self.stapler = Stapler({}, reactor, wall, ask or _asking(reactor), counters.certificates)
         self._built = Built()
         self._problem_of: Mapping[str, str] = {}
         self._reactor = reactor
@@ -179,3 +179,20 @@ class CertificateService(Service):
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall(), UTC)
+
+
+def _asking(reactor: Any) -> Ask:
+    """As ocsp_asking.asking, imported with the first question.
+
+    It needs Twisted's endpoints, which take LISTEN_FDS out of the environment as soon as they are imported.
+    """
+    asks: list[Ask] = []
+
+    def ask(url: str, request: bytes) -> Deferred[bytes]:
+        if not asks:
+            from lbproxy.service.ocsp_asking import asking
+
+            asks.append(asking(reactor))
+        return asks[0](url, request)
+
+    return ask

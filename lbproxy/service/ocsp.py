@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from lbproxy.certificates import Pair
 from lbproxy.service.ocsp_answers import issuer_of, responder_of
-from lbproxy.service.ocsp_asking import Ask
+from lbproxy.service.ocsp_seams import Ask
 from lbproxy.service.ocsp_subjects import FromFile, FromResponder
 
 # Questions under way at once.

@@ -5,7 +5,6 @@ Refuses to know what is in question and answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,14 +18,12 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from lbproxy.service.ocsp_answers import OcspError
+from lbproxy.service.ocsp_seams import Ask
 
 SECONDS = 10.0
 MOST_BYTES = 64 * 1024
 
 _HEADERS = Headers({b"Content-Type": [b"application/ocsp-request"], b"Accept": [b"application/ocsp-response"]})
-
-# A URL and a request; the Deferred fires with the answer, or fails.
-Ask = Callable[[str, bytes], Deferred[bytes]]
 
 
 def asking(reactor: Any) -> Ask:

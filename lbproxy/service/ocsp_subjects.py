@@ -149,7 +149,7 @@ class FromResponder(Subject):
         if self.answer is None:
             self.state = "failed"
         self._stapler.log.debug("{path}: {problem}", path=self.pair.path, problem=self.problem)
-        self._again(min(_SOONEST * 2**self._failures, _LATEST_AFTER_FAILURE))
+        self._again(min(_SOONEST * 2 ** min(self._failures, 10), _LATEST_AFTER_FAILURE))
         self._failures += 1
 
     def _again(self, seconds: float) -> None:

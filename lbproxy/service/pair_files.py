@@ -10,13 +10,15 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from lbproxy.certificates import CertificateError, Pair, covers, find, load_all, load_pair
+from lbproxy.certificates import CertificateError, Pair, covers, find, load_all, load_pair, only_pair
 from lbproxy.certificates.keys import key_places
 from lbproxy.model_tls import CertificateSettings
 from lbproxy.service.watching import Stamp, Stamps, stamps_of
 
 # Raises CertificateError for a pair that must not be served.
 Approve = Callable[[Pair], None]
+# Whether a pair that has gone is replaced by those that are there.
+Replaced = Callable[[Pair, Sequence[Pair]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,26 @@ class PairFiles:
             found += [self.files[single] for single in singles]
         return found
 
+    def shown(self, settings: CertificateSettings) -> Pair:
+        """The one that we show to backends. What has become bad or has gone counts only if there is nothing better.
+
+        Raises CertificateError unless there is just one.
+        """
+        found = self.of([settings])
+        good = [one.pair for one in found if one.pair is not None and one.problem is None]
+        pairs = good or [one.pair for one in found if one.pair is not None]
+        return only_pair(settings.path, pairs)
+
+    def taken_back(self, problem: CertificateError, before: PairFiles) -> PairFiles | None:
+        """With the last pair of the file that `problem` is about; None where there is none to go back from."""
+        for settings, one in self.files.items():
+            if settings.path == problem.path and one.pair is not None and one.problem is None:
+                old = before.files.get(settings)
+                if old is not None and old.pair is one.pair:
+                    return None
+                return replace(self, files={**self.files, settings: one.refused(problem, old)})
+        return None
+
     def problems(self) -> list[CertificateError]:
         """What is wrong now."""
         known: list[Directory | PairFile] = [*self.directories.values(), *self.files.values()]
@@ -78,11 +100,13 @@ def read_pair_files(
     settings: Iterable[CertificateSettings],
     before: PairFiles,
     approve: Approve,
+    replaced: Replaced,
     unsettled: Collection[str] = (),
 ) -> PairFiles:
     """Read what these settings mean, as far as it is not as it was before. Files that are `unsettled` are left alone.
 
-    What is wrong is kept with the files and raises nothing.
+    A pair that has gone from its directory is kept until it is `replaced`. What is wrong is kept with the files and
+    raises nothing.
     """
     directories: dict[CertificateSettings, Directory] = {}
     files: dict[CertificateSettings, PairFile] = {}
@@ -93,7 +117,7 @@ def read_pair_files(
             continue
         directory = _read_directory(one, known, unsettled)
         inside = {single: _read_inside(single, directory, before, approve, unsettled) for single in directory.files}
-        left = _without_the_replaced(directory.gone, inside)
+        left = _without_the_replaced(directory.gone, inside, replaced)
         directories[one] = replace(directory, files=tuple(left), gone=directory.gone & left.keys())
         files |= left
     return PairFiles(directories, files)
@@ -130,15 +154,25 @@ def _read_inside(
 
 
 def _without_the_replaced(
-    gone: Collection[CertificateSettings], files: Mapping[CertificateSettings, PairFile]
+    gone: Collection[CertificateSettings], files: Mapping[CertificateSettings, PairFile], replaced: Replaced
 ) -> dict[CertificateSettings, PairFile]:
-    """Without the files that have gone and are not missed: others serve all that they were for."""
+    """Without the files that have gone and are not missed."""
     present = [one.pair for single, one in files.items() if single not in gone and one.pair is not None]
 
     def missed(pair: Pair | None) -> bool:
-        return pair is not None and not all(_served(name, pair.kind, present) for name in pair.names)
+        return pair is not None and not replaced(pair, present)
 
     return {single: one for single, one in files.items() if single not in gone or missed(one.pair)}
+
+
+def by_names(pair: Pair, present: Sequence[Pair]) -> bool:
+    """For who serves clients: others serve all the names that it was for."""
+    return all(_served(name, pair.kind, present) for name in pair.names)
+
+
+def by_any(_: Pair, present: Sequence[Pair]) -> bool:
+    """For who shows it to backends, whatever names are in it: there is another."""
+    return bool(present)
 
 
 def _served(name: str, kind: str, pairs: Sequence[Pair]) -> bool:

@@ -24,7 +24,7 @@ from lbproxy.model import Configuration, LogSettings, RecordSettings
 from lbproxy.net.admission import Total
 from lbproxy.net.polling import poller_for
 from lbproxy.net.resolving import SystemResolver
-from lbproxy.net.worker import Worker, descriptor_limit, pipe_limit
+from lbproxy.net.worker import Worker, descriptor_limit, linger_limit, pipe_limit
 from lbproxy.service.balancer import BalancerService
 from lbproxy.service.certificates import CertificateService
 from lbproxy.service.control import ControlService
@@ -275,7 +275,8 @@ def _session_limit(configuration: Configuration) -> int:
         return configuration.limits.max_connections
     descriptors = descriptor_limit()
     # Where that would leave nearly nothing, a quarter is for clients: two descriptors each, and some to spare.
-    return max((descriptors - _RESERVED_DESCRIPTORS) // 2 - pipe_limit(), descriptors // 4)
+    apart = _RESERVED_DESCRIPTORS + 2 * pipe_limit() + linger_limit()
+    return max((descriptors - apart) // 2, descriptors // 4)
 
 
 def _unobserved(_: LogSettings | None) -> None:

@@ -8,7 +8,6 @@ OpenSSL context, and with it the tickets that clients hold. Owns no state, so it
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
 
@@ -17,20 +16,13 @@ from OpenSSL import SSL, crypto
 
 from lbproxy.certificates import CertificateError, Pair, Remark, judge, system_authorities
 from lbproxy.model import Configuration
-from lbproxy.model_tls import BackendTlsSettings, CertificateSettings, TlsPolicy, TlsSettings
+from lbproxy.model_tls import BackendTlsSettings, TlsPolicy, TlsSettings
 from lbproxy.net.tls.clients import ClientTls
 from lbproxy.net.tls.contexts import WriteSecret, server_context
 from lbproxy.net.tls.sites import Sites
-from lbproxy.service.pair_files import PairFile, read_pair_files
+from lbproxy.service.pair_files import by_any, by_names, read_pair_files
 from lbproxy.service.tls_state import Built
-from lbproxy.service.trust_files import (
-    Named,
-    judge_trust,
-    lent_policy,
-    named_by,
-    read_trust_file,
-    trust_contents,
-)
+from lbproxy.service.trust_files import Named, judge_trust, named_by, read_trust_file, trust_of
 
 
 class Building:
@@ -66,9 +58,9 @@ class Building:
         listeners = {one.name: one.tls for one in self._configuration.listeners if one.tls is not None}
         pools = {one.name: one.tls for one in self._configuration.pools if one.tls is not None}
         shown = [one for tls in listeners.values() for one in tls.certificates]
-        built.pairs = read_pair_files(shown, memory.pairs, self._approve, self._unsettled)
+        built.pairs = read_pair_files(shown, memory.pairs, self._approve, by_names, self._unsettled)
         ours = [tls.certificate for tls in pools.values() if tls.certificate is not None]
-        built.our_pairs = read_pair_files(ours, memory.our_pairs, _approve_any, self._unsettled)
+        built.our_pairs = read_pair_files(ours, memory.our_pairs, _approve_any, by_any, self._unsettled)
         for named in self._trusted(listeners, pools):
             built.trust[named] = read_trust_file(named, memory.trust.get(named), self._unsettled)
         self._note_files()
@@ -149,7 +141,9 @@ class Building:
     def _context(self, pairs: tuple[Pair, ...], policy: TlsPolicy, settings: TlsSettings) -> SSL.Context:
         built = self._built
         staples = any(pair.ocsp is not None for pair in pairs)
-        trusted = trust_contents(policy.client, built.trust)
+        client = policy.client
+        trust = None if client is None else trust_of(client.ca, client.crl, built.trust)
+        trusted = None if trust is None else trust.fingerprint()
         key = tuple(pair.pem for pair in pairs), staples, policy, settings.tickets, settings.keylog, trusted
         found = built.contexts.get(key) or self._before.contexts.get(key)
         if found is None:
@@ -157,65 +151,71 @@ class Building:
                 if pair.ocsp is not None:
                     # So that the context asks here; what it gets is put there when it is taken.
                     self._stapled.setdefault(pair.fingerprint, b"")
-            with lent_policy(policy, built.trust) as lent:
-                found = server_context(
-                    pairs,
-                    lent,
-                    tickets=settings.tickets,
-                    stapled=self._stapled,
-                    write_secret=None if settings.keylog is None else self._write_secret(settings.keylog),
-                )
+            found = server_context(
+                pairs,
+                policy,
+                trust=trust,
+                tickets=settings.tickets,
+                stapled=self._stapled,
+                write_secret=None if settings.keylog is None else self._write_secret(settings.keylog),
+            )
         built.contexts[key] = found
         return found
 
     def _take_back(self, problem: CertificateError) -> bool:
         """Go back to the last pair of the file that the problem is about; False where there is none to go back from."""
-        if self._strict:
+        pairs = None if self._strict else self._built.pairs.taken_back(problem, self._before.pairs)
+        if pairs is None:
             return False
-        built = self._built
-        for settings, one in built.pairs.files.items():
-            if settings.path == problem.path and one.pair is not None and one.problem is None:
-                old = self._before.pairs.files.get(settings)
-                if old is not None and old.pair is one.pair:
-                    return False
-                self._replace(settings, one.refused(problem, old))
-                self._note(problem)
-                return True
-        return False
-
-    def _replace(self, settings: CertificateSettings, file: PairFile) -> None:
-        pairs = self._built.pairs
-        self._built.pairs = replace(pairs, files={**pairs.files, settings: file})
+        self._built.pairs = pairs
+        self._note(problem)
+        return True
 
     # Pools.
 
     def _add_client(self, name: str, settings: BackendTlsSettings) -> None:
-        """Make the TLS of a pool, or keep it whole where one of its files is bad or nothing has changed."""
+        """Make the TLS of a pool; where that cannot be, it stays as it was."""
         built, before = self._built, self._before
-        old = before.clients.get(name)
-        files = list(self._files_of(settings))
-        key = settings, tuple(content for content, _ in files)
-        if old is not None and (key == before.client_keys.get(name) or any(problem for _, problem in files)):
-            built.clients[name] = old
-            built.client_keys[name] = before.client_keys.get(name)
-            return
         try:
-            built.clients[name] = ClientTls(settings)
-            built.client_keys[name] = key
+            self._make_client(name, settings)
+            return
+        except CertificateError as problem:
+            pairs = None if self._strict else built.our_pairs.taken_back(problem, before.our_pairs)
+            self._note(problem)
+        except (SSL.Error, crypto.Error) as problem:
+            pairs = None
+            self._note(CertificateError(name, f"OpenSSL does not take the TLS settings of this pool: {problem}"))
+        if pairs is not None:
+            built.our_pairs = pairs
+            self._add_client(name, settings)
+        elif name in before.clients:
+            built.clients[name] = before.clients[name]
+            built.client_keys[name] = before.client_keys.get(name)
+            if name in before.ours:
+                built.ours[name] = before.ours[name]
+
+    def _make_client(self, name: str, settings: BackendTlsSettings) -> None:
+        """What did not change stays, and with it the TLS sessions that backends gave."""
+        built, before = self._built, self._before
+        trust = trust_of(settings.ca, settings.crl, built.trust)
+        pair = self._our_pair(name, settings)
+        key = settings, None if trust is None else trust.fingerprint(), None if pair is None else pair.pem
+        same = name in before.clients and key == before.client_keys.get(name)
+        built.clients[name] = before.clients[name] if same else ClientTls(settings, trust=trust, pair=pair)
+        built.client_keys[name] = key
+
+    def _our_pair(self, name: str, settings: BackendTlsSettings) -> Pair | None:
+        """What we show to the backends of a pool; where that is in doubt, what we showed before."""
+        if settings.certificate is None:
+            return None
+        built = self._built
+        try:
+            pair = built.our_pairs.shown(settings.certificate)
         except CertificateError as problem:
             self._note(problem)
-            if old is not None:
-                built.clients[name] = old
-                built.client_keys[name] = before.client_keys.get(name)
-
-    def _files_of(self, settings: BackendTlsSettings) -> Iterator[tuple[object, CertificateError | None]]:
-        """The content of every file of a pool, and what is wrong with it."""
-        for named in named_by(settings.ca, settings.crl):
-            file = self._built.trust[named]
-            yield file.content, file.problem
-        if settings.certificate is not None:
-            for one in self._built.our_pairs.of([settings.certificate]):
-                yield None if one.pair is None else one.pair.pem, one.problem
+            pair = self._before.ours[name]
+        built.ours[name] = pair
+        return pair
 
 
 def _policies(listeners: Iterable[TlsSettings]) -> Iterator[TlsPolicy]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from OpenSSL import SSL
 
-from lbproxy.certificates import CertificateError, Remark
+from lbproxy.certificates import CertificateError, Pair, Remark
 from lbproxy.model import Configuration
 from lbproxy.model_tls import TlsPolicy
 from lbproxy.net.tls.clients import ClientTls
@@ -19,12 +19,13 @@ from lbproxy.service.trust_files import Named, TrustFile
 from lbproxy.service.watching import Stamp
 
 # Everything that a context is made from: certificates, whether it staples, policy, tickets, key log, whom it trusts.
-ContextKey = tuple[tuple[bytes, ...], bool, TlsPolicy, bool, str | None, tuple[bytes, ...]]
+ContextKey = tuple[tuple[bytes, ...], bool, TlsPolicy, bool, str | None, object]
 
 
 @dataclass(slots=True)
 class Built:
-    """Sites by listener, clients by pool, and their files: `our_pairs` are those that we show to backends.
+    """Sites by listener, clients by pool, and their files: `our_pairs` are those that may be shown to backends, `ours`
+    the one that is, by pool.
 
     `problems` are the files that are not as they should be now, `remarks` what is to be said of those that are new.
     """
@@ -34,6 +35,7 @@ class Built:
     clients: dict[str, ClientTls] = field(default_factory=dict)
     pairs: PairFiles = field(default_factory=PairFiles)
     our_pairs: PairFiles = field(default_factory=PairFiles)
+    ours: dict[str, Pair] = field(default_factory=dict)
     trust: dict[Named, TrustFile] = field(default_factory=dict)
     contexts: dict[ContextKey, SSL.Context] = field(default_factory=dict)
     client_keys: dict[str, object] = field(default_factory=dict)

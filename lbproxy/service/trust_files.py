@@ -1,36 +1,36 @@
 """Authorities and revocation lists, read with a memory as pairs are: one that has become bad keeps its last content.
 
-Owns threats.md L6 while the proxy runs: what was asked of clients goes on being asked. What was judged is lent to
-those who read files themselves, so that it is what is used.
+Owns threats.md L6 while the proxy runs: what was asked of clients goes on being asked. What was judged is what is
+used, whatever has become of the file since. Refuses to know OpenSSL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
-from lbproxy.certificates import CertificateError, Remark, judge_revocations, load_authorities, load_revocations
+from lbproxy.certificates import CertificateError, Remark, Trust, judge_revocations, read_authorities, read_revocations
 from lbproxy.certificates.files import read_file
-from lbproxy.model_tls import ClientAuthSettings, TlsPolicy
-from lbproxy.service.lending import as_file
+from lbproxy.certificates.trust import MOST_AUTHORITIES_BYTES, MOST_REVOCATIONS_BYTES
 from lbproxy.service.watching import Stamps, stamps_of
 
 Kind = Literal["authorities", "revocations"]
 Named = tuple[str, Kind]
 
-_LOAD = {"authorities": load_authorities, "revocations": load_revocations}
-# As much as `lbproxy.certificates` reads of either kind, which then looks more closely.
-_MOST_BYTES = 32 << 20
+_MOST_BYTES = {"authorities": MOST_AUTHORITIES_BYTES, "revocations": MOST_REVOCATIONS_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
 class TrustFile:
-    """One file: its last good content (None: it never was good), and what is wrong with it now."""
+    """One file: its last good content, and that as what it means (None: it never was good); what is wrong with it now.
 
-    content: bytes | None
+    `trust` has authorities or lists, as the file is one of the former or of the latter.
+    """
+
+    content: bytes | None = field(repr=False)
+    trust: Trust | None
     problem: CertificateError | None
     stamps: Stamps
 
@@ -47,61 +47,47 @@ def named_by(ca: str | None, crl: str | None) -> list[Named]:
 def read_trust_file(named: Named, before: TrustFile | None, unsettled: Collection[str] = ()) -> TrustFile:
     """Read it, if it is not as it was before."""
     path, kind = named
+    # Before the reading: a change during it is seen by the next look.
     stamps = stamps_of((path,))
     if before is not None and (stamps == before.stamps or path in unsettled):
         return before
-    old = None if before is None else before.content
+    old = TrustFile(None, None, None, stamps) if before is None else replace(before, problem=None, stamps=stamps)
     try:
-        content = read_file(path, _MOST_BYTES)
-        if content != old:
-            _check(content, path, kind)
+        content = read_file(path, _MOST_BYTES[kind])
+        return old if content == old.content else TrustFile(content, _read(content, path, kind), None, stamps)
     except CertificateError as problem:
-        return TrustFile(old, problem, stamps)
-    return TrustFile(content, None, stamps)
+        return replace(old, problem=problem)
 
 
-def _check(content: bytes, path: str, kind: Kind) -> None:
-    with as_file(content) as lent:
-        try:
-            _LOAD[kind](lent)
-        except CertificateError as problem:
-            raise CertificateError(path, problem.message) from None
+def _read(content: bytes, path: str, kind: Kind) -> Trust:
+    if kind == "authorities":
+        return Trust(read_authorities(content, path))
+    return Trust((), read_revocations(content, path))
 
 
-@contextmanager
-def lent_policy(policy: TlsPolicy, files: TrustFiles) -> Iterator[TlsPolicy]:
-    """The policy with its files as they were judged."""
-    client = policy.client
-    if client is None:
-        yield policy
-        return
-    with ExitStack() as stack:
-        ca = stack.enter_context(as_file(_content(files, client.ca, "authorities")))
-        crl = None if client.crl is None else stack.enter_context(as_file(_content(files, client.crl, "revocations")))
-        yield replace(policy, client=replace(client, ca=ca, crl=crl))
+def trust_of(ca: str | None, crl: str | None, files: TrustFiles) -> Trust | None:
+    """What these two files hold, each as it was last good; None if neither is named.
+
+    Raises CertificateError for one that never was.
+    """
+    if ca is None and crl is None:
+        return None
+    return Trust(
+        () if ca is None else _good(files, ca, "authorities").authorities,
+        () if crl is None else _good(files, crl, "revocations").revocations,
+    )
 
 
-def trust_contents(client: ClientAuthSettings | None, files: TrustFiles) -> tuple[bytes, ...]:
-    """The content of the files that say whom we trust: with another content it is another context."""
-    if client is None:
-        return ()
-    return tuple(_content(files, path, kind) for path, kind in named_by(client.ca, client.crl))
-
-
-def _content(files: TrustFiles, path: str, kind: Kind) -> bytes:
-    content = files[path, kind].content
-    if content is None:
+def _good(files: TrustFiles, path: str, kind: Kind) -> Trust:
+    trust = files[path, kind].trust
+    if trust is None:
         raise CertificateError(path, "was never read")
-    return content
+    return trust
 
 
 def judge_trust(ca: str | None, crl: str | None, files: TrustFiles, now: datetime) -> list[Remark]:
     """What is to be said about the revocation lists at `crl` beside the authorities at `ca`."""
-    if ca is None or crl is None:
+    trust = trust_of(ca, crl, files)
+    if trust is None or not trust.authorities or crl is None:
         return []
-    with (
-        as_file(_content(files, ca, "authorities")) as authorities,
-        as_file(_content(files, crl, "revocations")) as lists,
-    ):
-        remarks = judge_revocations(load_revocations(lists), load_authorities(authorities), now)
-    return [replace(remark, path=crl) for remark in remarks]
+    return [replace(remark, path=crl) for remark in judge_revocations(trust.revocations, trust.authorities, now)]

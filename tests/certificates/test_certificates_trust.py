@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,12 +10,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from lbproxy.certificates import (
     CertificateError,
+    Trust,
+    asked_trust,
     judge_revocations,
     load_authorities,
     load_revocations,
+    load_trust,
+    read_authorities,
+    read_revocations,
     system_authorities,
 )
-from tests.certificates.making import Authority, case
+from tests.certificates.making import Authority, case, not_as_root
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CA, OTHER = Authority(now=NOW), Authority("Other CA", now=NOW)
@@ -62,11 +66,10 @@ def test_a_missing_file_of_authorities_is_an_error(tmp_path: Path) -> None:
         load_authorities(str(tmp_path / "none"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_unreadable_file_of_authorities_is_an_error(tmp_path: Path) -> None:
     path = file(tmp_path, CA.pem)
     Path(path).chmod(0)
-    with pytest.raises(CertificateError, match="may not be read"):
+    with not_as_root(), pytest.raises(CertificateError, match="may not be read"):
         load_authorities(path)
 
 
@@ -90,6 +93,65 @@ def test_revocation_lists_are_all_those_of_the_file(tmp_path: Path) -> None:
 def test_a_file_without_good_lists_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(CertificateError, match=message):
         load_revocations(file(tmp_path, content))
+
+
+def test_content_is_read_without_its_file() -> None:
+    assert read_authorities(CA.pem, "/nowhere") == (CA.certificate,)
+    (found,) = read_revocations(CA.crl_pem(7), "/nowhere")
+    assert found.get_revoked_certificate_by_serial_number(7) is not None
+    for read in (read_authorities, read_revocations):
+        for content in (b"", b"junk", CA.issue("a").key_pem):
+            with pytest.raises(CertificateError, match=r"^/nowhere: holds no "):
+                read(content, "/nowhere")
+
+
+def test_trust_is_what_both_files_hold(tmp_path: Path) -> None:
+    ca, crl = CA.write(tmp_path), tmp_path / "ca.crl"
+    crl.write_bytes(CA.crl_pem())
+    assert load_trust(None, None) is None
+    assert load_trust(ca, None) == Trust((CA.certificate,))
+    assert load_trust(ca, str(crl)) == Trust((CA.certificate,), load_revocations(str(crl)))
+    assert load_trust(None, str(crl)) == Trust((), load_revocations(str(crl)))
+    with pytest.raises(CertificateError, match="there is no such file"):
+        load_trust(ca, str(tmp_path / "none"))
+
+
+def test_the_fingerprint_of_trust_tells_contents_apart() -> None:
+    lists = (CA.crl(), OTHER.crl())
+    several = [
+        Trust(()),
+        Trust((CA.certificate,)),
+        Trust((OTHER.certificate,)),
+        Trust((CA.certificate, OTHER.certificate)),
+        *(Trust((CA.certificate,), lists[:count]) for count in (1, 2)),
+        Trust((), lists[:1]),
+    ]
+    assert len({one.fingerprint() for one in several}) == len(several)
+    assert Trust(read_authorities(CA.pem, "ca.pem")).fingerprint() == Trust((CA.certificate,)).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("trust", "ca", "crl"),
+    [
+        (None, "/ca", None),
+        (None, None, "/crl"),
+        (Trust(()), "/ca", None),
+        (Trust((), (CA.crl(),)), "/ca", "/crl"),
+        (Trust((CA.certificate,)), "/ca", "/crl"),
+        (Trust((CA.certificate,)), None, None),
+        (Trust((CA.certificate,), (CA.crl(),)), "/ca", None),
+        (Trust((CA.certificate,), (CA.crl(),)), None, "/crl"),
+    ],
+)
+def test_trust_that_is_not_what_was_asked_for_is_a_fault(trust: Trust | None, ca: str | None, crl: str | None) -> None:
+    with pytest.raises(ValueError, match="named"):
+        asked_trust(trust, ca, crl)
+
+
+def test_trust_that_was_asked_for_is_taken() -> None:
+    whole = Trust((CA.certificate,), (CA.crl(),))
+    assert asked_trust(whole, "/ca", "/crl") is whole
+    assert asked_trust(None, None, None) == Trust(())
 
 
 def test_a_current_list_of_every_authority_gives_no_remark() -> None:

@@ -143,8 +143,10 @@ def test_never_more_than_tries(start: Start, backend: Serve, ports: Ports, tries
     assert peers.fetch(port) == b""
     until(lambda: sum(one.connections for one in servers) == tries, "all tries are made")
     record = proxy.record()
-    assert record["outcome"] == "backend_cut"
-    assert len(record["tries"]) == (tries if tries > 1 else 0), "a first connection that stood is no failed try"
+    # Where the reset overtakes the news of the connect, the connect itself has failed.
+    met_at_once = record["tries"] and record["tries"][-1]["error"] == "reset"
+    assert record["outcome"] == ("refused" if met_at_once else "backend_cut")
+    assert len(record["tries"]) == (tries if tries > 1 or met_at_once else 0), "one that stood is no failed try"
 
 
 def test_checks_take_dead_backends_out_and_clients_are_closed_quickly(start: Start, ports: Ports) -> None:

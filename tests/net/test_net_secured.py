@@ -306,7 +306,7 @@ class TestBackPressure:
         session, client, backend = scene.joined(send=8192, receive=8192)
         source, target = (client, backend) if up else (backend, client)
         target.idle = True
-        source.send(MEGABYTE * 8)
+        source.send(MEGABYTE * 24)
         taking = side_of(session, backend=up)
         scene.until(lambda: taking.held, source)
         for _ in range(50):
@@ -316,15 +316,15 @@ class TestBackPressure:
             assert scene.place.worker.budget.used < 400_000
         assert source.unsent, "it could not get rid of everything"
         target.idle = False
-        scene.until(lambda: len(target.got) == 8 * len(MEGABYTE), client, backend)
-        assert target.got == MEGABYTE * 8
+        scene.until(lambda: len(target.got) == 24 * len(MEGABYTE), client, backend)
+        assert target.got == MEGABYTE * 24
         session.kill(errors.KILLED_BY_OPERATOR)
         scene.over(session)
 
     def test_what_is_held_counts_against_the_budget(self, scene: Scene) -> None:
         session, client, backend = scene.joined(send=8192, receive=8192)
         backend.idle = True
-        client.send(MEGABYTE * 8)
+        client.send(MEGABYTE * 24)
         scene.until(lambda: side_of(session, backend=True).held, client)
         assert scene.place.worker.budget.used >= side_of(session, backend=True).held
         session.kill(errors.KILLED_BY_OPERATOR)
@@ -379,7 +379,7 @@ class TestBackPressure:
         first, _, backend = scene.joined(max_active=1)
         session, client = scene.accept(send=8192, receive=8192)
         scene.until(lambda: session.phase == QUEUE, client)
-        client.send(MEGABYTE * 8)
+        client.send(MEGABYTE * 24)
         for _ in range(30):
             turn(scene.place.reactor)
             client.pump()
@@ -387,8 +387,8 @@ class TestBackPressure:
         assert client.unsent
         first.kill(errors.KILLED_BY_OPERATOR)
         backend = scene.answered_by()
-        scene.until(lambda: len(backend.got) == 8 * len(MEGABYTE), client, backend)
-        assert backend.got == MEGABYTE * 8
+        scene.until(lambda: len(backend.got) == 24 * len(MEGABYTE), client, backend)
+        assert backend.got == MEGABYTE * 24
         session.kill(errors.KILLED_BY_OPERATOR)
         scene.over(session)
 

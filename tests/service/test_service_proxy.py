@@ -188,7 +188,7 @@ class TestPools:
             asked.append(1)
             raise OSError(24, "Too many open files")
 
-        monkeypatch.setattr("lbproxy.net.checking.open_connection", fail)
+        monkeypatch.setattr("lbproxy.net.check_tcp.open_connection", fail)
         checked = pool("web", 9101, check=CheckSettings(interval=0.01, timeout=1.0, fall=2))
         with running(configured({}, (checked,))) as made:
             backend = made.service.balancer.pools["web"].backends["b0"]

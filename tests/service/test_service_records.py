@@ -332,6 +332,7 @@ def test_counters_as_plain_values() -> None:
         "bytes_from_backends": 0,
         "exceptions": 0,
         "reloads": {"ok": 1},
+        "certificates": {},
     }
 
 

@@ -7,9 +7,12 @@ something is missing `AVAILABLE` is False and the portable way is taken.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from OpenSSL import SSL
+
+_LOOKS_AT_THE_CONNECTION_ONLY = 0x40000000
 
 AVAILABLE = False
 lib: Any = None
@@ -18,6 +21,7 @@ ffi: Any = None
 _NEEDED = (
     "SSL_read",
     "SSL_write",
+    "OpenSSL_version_num",
     "SSL_shutdown",
     "SSL_do_handshake",
     "SSL_set_fd",
@@ -53,6 +57,21 @@ def _look_up() -> bool:
 
 with contextlib.suppress(ImportError, AttributeError, TypeError):
     AVAILABLE = _look_up()
+
+
+def without_leftovers(call: Callable[..., int]) -> Callable[..., int]:
+    """`call`, so that SSL_get_error speaks of it and of nothing else.
+
+    Before OpenSSL 4 that looks at the errors which anybody in this thread has left behind, of other connections too.
+    """
+    if lib.OpenSSL_version_num() >= _LOOKS_AT_THE_CONNECTION_ONLY:
+        return call
+
+    def cleared(*arguments: Any) -> int:
+        lib.ERR_clear_error()
+        return call(*arguments)
+
+    return cleared
 
 
 def set_groups(openssl: SSL.Context, groups: tuple[str, ...]) -> None:

@@ -48,7 +48,8 @@ class Controls:
 
 class MemoryChannel:
     """See the module. `established` turns True with the handshake; `more` says that something may be left inside which
-    no event of the socket will tell. `errors` are the codes of certificate verification that were met, see verify(1).
+    no event of the socket will tell, `blocked` that reading has to wait until something was written. `errors` are the
+    codes of certificate verification that were met, see verify(1).
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class MemoryChannel:
         "_owing",
         "_said_goodbye",
         "_sock",
+        "blocked",
         "connection",
         "errors",
         "established",
@@ -76,6 +78,7 @@ class MemoryChannel:
         self._said_goodbye = False
         self._owing = self._look_inside = _nobody
         self.established = False
+        self.blocked = False
         self.more = False
         self.errors: list[int] = []
         connection.set_app_data(self.errors)
@@ -123,8 +126,7 @@ class MemoryChannel:
 
     def receive(self, buffer: bytearray | memoryview) -> int:
         """As socket.recv_into: 0 at close_notify. Raises Truncated at an end without one."""
-        if self._late is not None:
-            raise self._late
+        self._tell_late()
         self.more = False
         view = memoryview(buffer)
         total = 0
@@ -137,7 +139,10 @@ class MemoryChannel:
                     return total
                 self._judge_controls()
                 self._answer()
-                if not self._pull():
+                if self._out:
+                    # Whoever takes none of our answers is not asked for more to be answered.
+                    self._block()
+                if self._out or not self._pull():
                     raise BlockingIOError(errno.EAGAIN, "no whole record yet") from None
             except SSL.ZeroReturnError:
                 self._is_more(there=total > 0)
@@ -199,6 +204,20 @@ class MemoryChannel:
         else:
             self.connection.bio_shutdown()
         return True
+
+    def _block(self) -> None:
+        """Reading has to wait until something could be written."""
+        self.blocked = True
+        self._owing()
+
+    def _tell_late(self) -> None:
+        """Raise what was found behind the last data; its traceback would know us for as long as we knew it."""
+        late, self._late = self._late, None
+        if late is not None:
+            try:
+                raise late
+            finally:
+                del late
 
     def _is_more(self, *, there: bool) -> None:
         self.more = there

@@ -18,7 +18,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509Store, X509StoreFlags
 
-from lbproxy.certificates import CertificateError, Pair, load_authorities, load_revocations
+from lbproxy.certificates import CertificateError, Pair, Trust, asked_trust
 from lbproxy.model_tls import ClientAuthSettings, Profile, TlsPolicy
 from lbproxy.net.tls.binding import set_groups
 from lbproxy.net.tls.failures import reasons_of
@@ -37,16 +37,19 @@ def server_context(
     pairs: Sequence[Pair],
     policy: TlsPolicy,
     *,
+    trust: Trust | None,
     tickets: bool,
     stapled: Mapping[str, bytes],
     write_secret: WriteSecret | None,
 ) -> SSL.Context:
     """What serves `pairs`, at most one of each kind of key, under `policy`.
 
-    `stapled` holds OCSP responses by the fingerprint of their certificate and may change later. `write_secret` takes
-    lines for a key log. Raises CertificateError for client authorities or revocation lists that cannot be read (L6),
-    or a certificate that OpenSSL refuses.
+    `trust` is the content of the files that `policy.client` names. `stapled` holds OCSP responses by the fingerprint of
+    their certificate and may change later. `write_secret` takes lines for a key log. Raises CertificateError for a
+    certificate that OpenSSL refuses, and ValueError where `trust` is not what the policy asks for (L6).
     """
+    client = policy.client
+    trusted = asked_trust(trust, *((None, None) if client is None else (client.ca, client.crl)))
     openssl = _context(SSL.TLS_SERVER_METHOD, policy.profile)
     for pair in pairs:
         _use_pair(openssl, pair)
@@ -55,11 +58,11 @@ def server_context(
     openssl.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     if not tickets:
         openssl.set_options(SSL.OP_NO_TICKET)
-    openssl.set_session_id(_fingerprint(pairs, policy))
+    openssl.set_session_id(_fingerprint(pairs, policy, trusted))
     if policy.alpn:
         openssl.set_alpn_select_callback(_selecting([name.encode() for name in policy.alpn]))
-    if policy.client is not None:
-        _ask_clients(openssl, policy.client)
+    if client is not None:
+        _ask_clients(openssl, client, trusted)
     if any(pair.fingerprint in stapled for pair in pairs) or any(_names_responder(pair) for pair in pairs):
         openssl.set_ocsp_server_callback(_stapling(stapled))
     if write_secret is not None:
@@ -135,12 +138,12 @@ def _as_file(content: bytes) -> Iterator[str]:
             yield stream.name
 
 
-def _fingerprint(pairs: Sequence[Pair], policy: TlsPolicy) -> bytes:
-    """What names these settings to OpenSSL, 32 bytes."""
-    digest = hashlib.sha256(repr(policy).encode())
-    for pair in pairs:
-        digest.update(pair.fingerprint.encode())
-    return digest.digest()
+def _fingerprint(pairs: Sequence[Pair], policy: TlsPolicy, trust: Trust) -> bytes:
+    """What names these settings to OpenSSL, 32 bytes. Contents count, wherever they were read."""
+    client = policy.client
+    asked = None if client is None else (client.optional, client.soft)
+    served = tuple(pair.fingerprint for pair in pairs)
+    return hashlib.sha256(repr((policy.profile, policy.alpn, asked, served, trust.fingerprint())).encode()).digest()
 
 
 def _selecting(ours: Sequence[bytes]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
@@ -171,12 +174,10 @@ def _stapling(stapled: Mapping[str, bytes]) -> Callable[[SSL.Connection, object]
     return staple
 
 
-def _ask_clients(openssl: SSL.Context, settings: ClientAuthSettings) -> None:
-    authorities = load_authorities(settings.ca)
-    revocations = load_revocations(settings.crl) if settings.crl is not None else ()
-    for authority in authorities:
+def _ask_clients(openssl: SSL.Context, settings: ClientAuthSettings, trust: Trust) -> None:
+    for authority in trust.authorities:
         openssl.add_client_ca(authority)
-    _trust(_store(openssl), authorities, revocations)
+    _trust(_store(openssl), trust.authorities, trust.revocations)
     mode = SSL.VERIFY_PEER if settings.optional else SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
     openssl.set_verify(mode, _verifying(soft=settings.soft))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 from lbproxy.certificates import PeerCertificate, read_peer
 from lbproxy.net.tls import binding
@@ -36,5 +36,6 @@ def _group(connection: SSL.Connection) -> str:
 
 def peer_certificate(connection: SSL.Connection) -> PeerCertificate | None:
     """The certificate that the peer showed, now or when the resumed TLS session began."""
-    certificate = connection.get_peer_certificate(as_cryptography=True)
-    return None if certificate is None else read_peer(certificate.public_bytes(Encoding.DER))
+    certificate = connection.get_peer_certificate()
+    # As bytes: OpenSSL has verified some that `cryptography` does not read.
+    return None if certificate is None else read_peer(dump_certificate(FILETYPE_ASN1, certificate))

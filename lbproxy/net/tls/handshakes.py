@@ -30,6 +30,9 @@ class Shaker(Protocol):
     def begin_handshake(self) -> None:
         """Now it may."""
 
+    def broken(self, problem: BaseException) -> None:
+        """Beginning raised `problem`, which is a fault of ours: end it."""
+
     def give_way(self) -> None:
         """Its handshake takes too long, and others wait: end it."""
 
@@ -101,7 +104,10 @@ class Handshakes:
     def _begin(self, shaker: Shaker, now: float) -> None:
         self._under_way[shaker] = now
         self._left -= 1
-        shaker.begin_handshake()
+        try:
+            shaker.begin_handshake()
+        except Exception as problem:
+            shaker.broken(problem)
 
     def _schedule(self, now: float) -> None:
         """Look again in the next turn, or when the oldest has had its time."""

@@ -26,8 +26,10 @@ _ALERTS = 1000
 
 if binding.AVAILABLE:
     _lib, _ffi = binding.lib, binding.ffi
-    _read, _write, _from_buffer = _lib.SSL_read, _lib.SSL_write, _ffi.from_buffer
-    _do_handshake, _get_error = _lib.SSL_do_handshake, _lib.SSL_get_error
+    _from_buffer, _get_error = _ffi.from_buffer, _lib.SSL_get_error
+    _read, _write, _do_handshake, _shutdown = map(
+        binding.without_leftovers, (_lib.SSL_read, _lib.SSL_write, _lib.SSL_do_handshake, _lib.SSL_shutdown)
+    )
     _WANT_READ, _WANT_WRITE = _lib.SSL_ERROR_WANT_READ, _lib.SSL_ERROR_WANT_WRITE
     _SHARED = _from_buffer(RECEIVE_BUFFER)
 
@@ -117,8 +119,7 @@ class SocketChannel(MemoryChannel):
 
     def _receive_on(self, buffer: bytearray | memoryview, count: int) -> int:
         """A full record came, or none."""
-        if self._late is not None:
-            raise self._late
+        self._tell_late()
         if count <= 0:
             self._judge_controls()
             return self._end_of_reading(count)
@@ -142,6 +143,8 @@ class SocketChannel(MemoryChannel):
     def _end_of_reading(self, count: int) -> int:
         """What a read without data means: 0 for the orderly end, else an exception."""
         error = _get_error(self._ssl, count)
+        if error == _WANT_WRITE:
+            self._block()  # an answer to a KeyUpdate does not fit into the kernel
         if error in (_WANT_READ, _WANT_WRITE):
             raise BlockingIOError(errno.EAGAIN, "no whole record yet")
         if error == _lib.SSL_ERROR_ZERO_RETURN:
@@ -178,7 +181,7 @@ class SocketChannel(MemoryChannel):
             return super().goodbye()
         if self._said_goodbye:
             return True
-        result = _lib.SSL_shutdown(self._ssl)
+        result = _shutdown(self._ssl)
         if result < 0 and _get_error(self._ssl, result) == _WANT_WRITE:
             return False
         _lib.ERR_clear_error()

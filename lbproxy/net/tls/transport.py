@@ -43,6 +43,8 @@ class SecureTransport(Transport):
     def _owing(self) -> None:
         self.charge_owed()
         self.watch(WRITE)
+        if self.channel is not None and self.channel.blocked:
+            self.unwatch(READ)
 
     def charge_owed(self) -> None:
         """Let the budget know what is owed."""
@@ -103,6 +105,9 @@ class SecureTransport(Transport):
             self.charge_owed()
             if not flushed:
                 return
+            if channel.blocked:
+                channel.blocked = False
+                self.watch(READ)
         except OSError as problem:
             self.write_failed(problem)
             return
@@ -132,7 +137,10 @@ class SecureTransport(Transport):
         channel = self.channel
         if self.sock is not None and self.mask & READ and channel is not None and channel.more:
             channel.more = False
-            self.doRead()
+            try:
+                self.doRead()
+            except Exception as problem:  # as where the poller calls it
+                self.broken(problem)
             self.look_inside()
 
     # The end.

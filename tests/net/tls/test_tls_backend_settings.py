@@ -56,12 +56,15 @@ def test_no_file_is_read() -> None:
     ClientTls(LISTED, trust=Trust((CA.certificate,), (CA.crl(),)), pair=None)
 
 
-def verified(one: Issued, address: Address, way: type[MemoryChannel]) -> None:
-    """Meet a backend at `address` that has this certificate. Raises TlsFailure."""
+def verified(one: Issued, address: Address, way: type[MemoryChannel]) -> str | None:
+    """Meet a backend at `address` that has this certificate; for whom it was asked. Raises TlsFailure."""
     tls = ClientTls(OWN, trust=Trust((CA.certificate,)), pair=None, way=lambda: way)
     theirs, ours = tcp_pair()
     with closing(theirs), closing(ours):
-        peer = TlsPeer(server_ssl(one), theirs, server=True)
+        asked: list[str | None] = []
+        served = server_ssl(one)
+        served.sni_callback = lambda _, name, __: asked.append(name)
+        peer = TlsPeer(served, theirs, server=True)
         channel = tls.begin(address, ours)
         for _ in range(1000):
             wanted = channel.shake()
@@ -73,6 +76,7 @@ def verified(one: Issued, address: Address, way: type[MemoryChannel]) -> None:
             tls.verify(address, channel, 0.0)
         finally:
             channel.release()
+    return asked[0]
 
 
 NAMED, NUMBERED = parse_address("a.example:1"), parse_address("127.0.0.1:1")
@@ -81,12 +85,15 @@ NAMED, NUMBERED = parse_address("a.example:1"), parse_address("127.0.0.1:1")
 @pytest.mark.parametrize("way", WAYS)
 class TestTheNamesOfABackend:
     def test_are_verified(self, way: type[MemoryChannel]) -> None:
-        verified(CA.issue("a.example"), NAMED, way)
-        verified(CA.issue("127.0.0.1"), NUMBERED, way)
+        assert verified(CA.issue("a.example"), NAMED, way) == "a.example"
+        assert verified(CA.issue("127.0.0.1"), NUMBERED, way) is None
         for one, address in ((CA.issue("b.example"), NAMED), (CA.issue("127.0.0.2"), NUMBERED)):
             with pytest.raises(TlsFailure) as caught:
                 verified(one, address, way)
             assert caught.value.word == "wrong_name"
+
+    def test_have_no_final_dot_though_the_address_has_one(self, way: type[MemoryChannel]) -> None:
+        assert verified(CA.issue("a.example"), Address("name", "a.example.", 1), way) == "a.example"
 
     @pytest.mark.parametrize("address", [NAMED, NUMBERED])
     @pytest.mark.parametrize(

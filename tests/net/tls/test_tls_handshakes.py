@@ -33,6 +33,7 @@ class Place:
         self.calls: list[Call] = []
         self.begun: list[str] = []
         self.ended: list[str] = []
+        self.broken: list[BaseException] = []
         self.handshakes = Handshakes(limit, lambda: self.now, self.later)
 
     def later(self, delay: float, call: Callable[[], None]) -> Call:
@@ -75,6 +76,10 @@ class Client:
     def begin_handshake(self) -> None:
         assert self.waits
         self.place.begun.append(self.name)
+
+    def broken(self, problem: BaseException) -> None:
+        self.place.broken.append(problem)
+        self.leave()
 
     def give_way(self) -> None:
         self.place.ended.append(self.name)
@@ -217,6 +222,17 @@ class TestPlaces:
         assert place.handshakes.under_way == 0
         place.enter(1)
         assert place.begun == ["c0"]
+
+    def test_one_whose_beginning_is_a_fault_of_ours_is_ended(self) -> None:
+        place = Place(1)
+
+        class Faulty(Client):
+            def begin_handshake(self) -> None:
+                raise MemoryError
+
+        place.handshakes.enter(Faulty(place, "faulty", False))
+        assert [type(problem) for problem in place.broken] == [MemoryError]
+        assert place.handshakes.under_way == 0
 
     def test_however_many_leave_the_calls_that_are_waited_for_stay_few(self) -> None:
         """Under a flood that lasts each would be one more, for as long as anybody waits."""
