@@ -132,7 +132,7 @@ def _verify_name(connection: SSL.Connection, name: str, *, numbered: bool) -> No
         certificate = connection.get_peer_certificate(as_cryptography=True)
         wanted = IPAddress_ID(name) if numbered else DNS_ID(name)
         verify_service_identity([] if certificate is None else _named_in(certificate), [wanted], [])
-    except VerificationError as problem:
+    except (VerificationError, NoPattern) as problem:
         raise TlsFailure("wrong_name", f"its certificate is not for {name} (rule=L14)") from problem
     # OpenSSL takes certificates that `cryptography` cannot read, and that refuses in more ways than a list would hold.
     except Exception as problem:

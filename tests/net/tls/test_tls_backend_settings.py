@@ -109,3 +109,10 @@ class TestTheNamesOfABackend:
         with pytest.raises(TlsFailure) as caught:
             verified(CA.issue(subject="b", extensions=(extension,)), address, way)
         assert caught.value.word == "bad_certificate"
+
+    def test_may_have_a_wildcard_among_them_that_is_none(self, way: type[MemoryChannel]) -> None:
+        """Of two labels, as private authorities give it out: no client takes it, and it spoils no other name."""
+        assert verified(CA.issue("*.intern", "a.example"), NAMED, way) == "a.example"
+        with pytest.raises(TlsFailure) as caught:
+            verified(CA.issue("*.intern"), Address("name", "x.intern", 1), way)
+        assert caught.value.word == "wrong_name"
