@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lbproxy import errors
 from lbproxy.errors import Outcome, TryError
+from lbproxy.session.opening import silent
 from lbproxy.session.phases import CONNECT, DATA, ENDING, HANDSHAKE, HEADER, HELLO, OVER, QUEUE
 from lbproxy.session.seams import Side
 
@@ -57,7 +58,7 @@ def _opening(session: Relay, now: float) -> float | None:
         return _waiting(session, left, "tls_handshake", errors.TLS_HANDSHAKE_TIMEOUT)
     left = session.hello_began + session.timeouts.client_hello - now
     if left <= 0 and session.client is not None and not session.client.keeps:
-        session.silent()
+        silent(session)
         return None if session.phase == OVER else session.timeouts.connect
     if left <= 0:
         session.rule = "L9"

@@ -4,7 +4,8 @@ Owns what happens and in which order: header, TLS, route, backend, queue, retrie
 to know sockets: it is told events by its two sides and answers with the few verbs of `session/seams.py`. The bytes
 themselves go from side to side in `net/relaying.py` without passing through here.
 
-The phases are in `session/phases.py`, the clock's part in `session/deadlines.py`.
+The phases are in `session/phases.py`, what comes before the route in `session/opening.py`, the clock's part in
+`session/deadlines.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import Outcome, TryError
 from lbproxy.model import Timeouts
-from lbproxy.preamble import ClientHello, HeaderReader, HelloReader, PreambleError, ProxyHeader, looks_like_http
+from lbproxy.preamble import ClientHello, HeaderReader, HelloReader, ProxyHeader
 from lbproxy.routing import Route
 from lbproxy.session.deadlines import STALL_LOOKS, expire
 from lbproxy.session.introducing import introduction
+from lbproxy.session.opening import begin as begin_opening
+from lbproxy.session.opening import opening_arrived
 from lbproxy.session.phases import CONNECT, DATA, ENDING, HANDSHAKE, HEADER, HELLO, OVER, QUEUE
 from lbproxy.session.retrying import Try, may_try_again
 from lbproxy.session.seams import ClientSide, Gate, Side, World
@@ -34,13 +37,6 @@ _GONE = {
 }
 
 _DEFAULTS = Timeouts()
-
-# For those who speak HTTP to a port that speaks TLS (threats.md L10).
-_HINT = b"This port speaks TLS. Write https:// in the address.\n"
-_SPEAK_TLS = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
-    % (len(_HINT), _HINT)
-)
 
 Endpoint = tuple[str, int]
 
@@ -153,114 +149,21 @@ class Relay:
         admission.
         """
         self.client = client
-        opening = self.opening
-        if opening.plain:
+        if self.opening.plain:
             self.admitted = self.peer[0]
-            self._choose_route()
-            return
-        self.timeouts = opening.timeouts
-        if not opening.header:
-            self.admitted = self.peer[0]
-            self._await_hello()
-            return
-        self.phase = HEADER
-        self.reader = HeaderReader()
-        self.world.wheel.add(self, self.timeouts.proxy_header)
-        client.start_reading()
+            self.choose_route()
+        else:
+            begin_opening(self, client)
 
     def arrived(self) -> None:
         """The client sent bytes while no backend was joined; they are kept by its side."""
-        if self.phase == HEADER:
-            self._header_arrived()
-        elif self.phase == HELLO:
-            self._hello_arrived()
-
-    def _header_arrived(self) -> None:
-        client, reader = self.client, self.reader
-        assert client is not None  # a session in this phase has both
-        assert reader is not None
-        try:
-            header = reader.feed(client.take_kept())
-        except PreambleError as problem:
-            self.rule = problem.rule
-            self._over(errors.PROXY_HEADER_BAD)
-            return
-        if header is None:
-            return
-        self.reader = None
-        self.header = header
-        if header.source is not None:
-            self.source = header.source
-        if header.destination is not None:
-            self.local = header.destination
-        client.keep(reader.rest)
-        refusal = self.gate.admit(self.source[0])
-        if refusal is not None:
-            self._over(refusal)
-            return
-        self.admitted = self.source[0]
-        opening = self.opening
-        if opening.tls or (opening.hello and header.authority is None):
-            self._await_hello()
-        else:
-            self._choose_route()
-
-    def _await_hello(self) -> None:
-        """TLS is ended here, or routes ask which name the client wants: both are in its first message."""
-        client = self.client
-        assert client is not None
-        self.phase = HELLO
-        self.hello_reader = HelloReader()
-        self.hello_began = self.world.clock()
-        self.world.wheel.sooner(self, self._hello_seconds)
-        client.start_reading()
-        if client.keeps:
-            self._hello_arrived()
-
-    @property
-    def _hello_seconds(self) -> float:
-        return self.timeouts.tls_handshake if self.opening.tls else self.timeouts.client_hello
-
-    def _hello_arrived(self) -> None:
-        client, reader = self.client, self.hello_reader
-        assert client is not None  # a session in this phase has both
-        assert reader is not None
-        try:
-            hello = reader.feed(client.kept)
-        except PreambleError as problem:
-            self._no_hello(problem, client)
-            return
-        if hello is None:
-            return
-        self.hello_reader = None
-        self.hello = hello
-        if self.opening.tls:
-            self.phase = HANDSHAKE
-            self.gate.secure(self, hello)
-        else:
-            self._choose_route()
-
-    def silent(self) -> None:
-        """No byte came in time: a client of a protocol in which the server speaks first. It named nobody."""
-        self.hello_reader = None
-        self._choose_route()
-
-    def _no_hello(self, problem: PreambleError, client: ClientSide) -> None:
-        """Something else than TLS: no name to go by, or no way to go on."""
-        if self.opening.tls:
-            self.rule = problem.rule
-            answer = _SPEAK_TLS if problem.rule == "L10" and looks_like_http(client.kept) else b""
-            self.refuse_handshake("not_tls" if problem.rule == "L10" else "client_hello", problem.message, answer)
-        elif problem.rule == "L10":
-            self._choose_route()
-        else:
-            self.rule = problem.rule
-            self._over(errors.CLIENT_HELLO_BAD)
+        if self.phase in (HEADER, HELLO) and self.client is not None:
+            opening_arrived(self, self.client)
 
     def refuse_handshake(self, word: str, message: str, answer: bytes) -> None:
         """The client is turned away before OpenSSL hears of it; `answer` tells it why."""
         client = self.client
-        assert client is not None
+        assert client is not None  # nobody else is asked to be refused
         client.take_kept()
         if answer:
             client.write(answer)
@@ -270,7 +173,7 @@ class Relay:
         """TLS with the client came to nothing."""
         self.tls_error = word
         self.gate.handshake_ended(self, word, message)
-        self._over(errors.TLS_HANDSHAKE, gently=True)
+        self.over(errors.TLS_HANDSHAKE, gently=True)
 
     def gave_way(self) -> None:
         """The client let us wait within its handshake while others waited for their turn."""
@@ -280,7 +183,7 @@ class Relay:
         """TLS with the client stands."""
         self.tls = facts
         self.gate.handshake_ended(self, "resumed" if facts.resumed else "full", "")
-        self._choose_route()
+        self.choose_route()
 
     @property
     def server_name(self) -> str | None:
@@ -303,15 +206,16 @@ class Relay:
             return self.hello.alpn
         return (self.header.alpn,) if self.header is not None and self.header.alpn else ()
 
-    def _choose_route(self) -> None:
+    def choose_route(self) -> None:
+        """All is known that a route goes by."""
         gate = self.gate
         route = gate.only_route or gate.find_route(self.source[0], self.server_name, self.protocols)
         if route is None:
-            self._over(errors.NO_ROUTE)
+            self.over(errors.NO_ROUTE)
             return
         pool = self.world.pools.get(route.pool)
         if pool is None:
-            self._over(errors.NO_ROUTE)
+            self.over(errors.NO_ROUTE)
             return
         self.route = route
         self.pool = pool
@@ -336,7 +240,7 @@ class Relay:
                 self.queued_at = now
                 self.world.wheel.sooner(self, self.timeouts.queue)
                 return
-        self._over(self._last_error(refusal))
+        self.over(self._last_error(refusal))
 
     def granted(self, backend: Backend, now: float) -> None:
         """See Waiter: the queue found a place."""
@@ -344,13 +248,13 @@ class Relay:
         self.backend = backend
         self.phase = CONNECT
         if self.tries and not self._may_try_again(now):
-            self._over(self._last_error(errors.QUEUE_TIMEOUT))
+            self.over(self._last_error(errors.QUEUE_TIMEOUT))
             return
         self.world.factory.dial(self, now)
 
     def dropped(self, outcome: Outcome, now: float) -> None:
         """See Waiter: the queue gave up on this session."""
-        self._over(outcome)
+        self.over(outcome)
 
     def try_begins(self, now: float) -> None:
         """The held backend is dialled now."""
@@ -420,7 +324,7 @@ class Relay:
             self.world.factory.unreachable(backend)
         pool.give_back(backend, now)
         if not self._may_try_again(now) or not pool.may_retry():
-            self._over(error.outcome)
+            self.over(error.outcome)
             return
         pool.retry_began()
         self.retrying = True
@@ -471,7 +375,7 @@ class Relay:
         """A side sent FIN: pass it on behind its data. The other direction goes on."""
         client, backend = self.client, self.backend_side
         if self.phase in (HEADER, HELLO, HANDSHAKE):
-            self._over(errors.CLIENT_GONE_IN_HEADER)
+            self.over(errors.CLIENT_GONE_IN_HEADER)
         if self.phase != DATA or client is None or backend is None:
             return  # before DATA: join() will find the side finished
         if client.finished and backend.finished and not client.held and not backend.held:
@@ -490,7 +394,7 @@ class Relay:
         if client.finished and backend.finished and not client.held and not backend.held:
             if self.first_byte_at < 0 and self.pool is not None and self.backend is not None:
                 self.pool.succeeded(self.backend, self.world.clock())
-            self._over(errors.OK)
+            self.over(errors.OK)
 
     def lost(
         self,
@@ -504,13 +408,13 @@ class Relay:
         `truncated` when TLS ended without saying so, `broken` (a word and a sentence) when its bytes were no TLS.
         """
         if self.phase == ENDING:
-            self._over(self.outcome, reset=True)
+            self.over(self.outcome, reset=True)
             return
         if stalled:
             self.timer = "write_stall"
         if side is not self.backend_side:
             if self._all_said(side):
-                self._over(errors.OK, reset=True)
+                self.over(errors.OK, reset=True)
                 return
             outcome = errors.WRITE_STALL_CLIENT if stalled else _GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA)
             if truncated and self.phase == DATA:
@@ -565,7 +469,7 @@ class Relay:
             return
         self.outcome = outcome
         if self.phase != DATA or other is None or not other.unsent():
-            self._over(outcome, reset=True)
+            self.over(outcome, reset=True)
             return
         lost = self.client if other is self.backend_side else self.backend_side
         if lost is not None:
@@ -590,14 +494,14 @@ class Relay:
     def time_out(self, timer: str, outcome: Outcome) -> None:
         """A deadline has passed: end, and let the record name the timer."""
         self.timer = timer
-        self._over(outcome, reset=self.phase == DATA)
+        self.over(outcome, reset=self.phase == DATA)
 
     # The end.
 
     def kill(self, outcome: Outcome) -> None:
         """End now, with a reset: nobody may take a cut stream for a whole one."""
         if self.phase != OVER:
-            self._over(outcome, reset=True)
+            self.over(outcome, reset=True)
 
     def broken(self, problem: BaseException) -> None:
         """A fault of ours: this session ends, no other does."""
@@ -611,7 +515,7 @@ class Relay:
             self.backend = None
             pool.give_back(backend, now)
 
-    def _over(self, outcome: Outcome, *, reset: bool = False, gently: bool = False) -> None:
+    def over(self, outcome: Outcome, *, reset: bool = False, gently: bool = False) -> None:
         """Close both sides, give everything back, write the record. Nothing happens to a session after this.
 
         `reset` cuts both sides, `gently` lets the client hear what it was told.

@@ -453,4 +453,4 @@ def test_memory_comes_back_after_five_hundred_connections(scene: _Scene) -> None
         wave(500)
     grown = scene.proxy.resident_bytes() - base
     assert grown < 4_000_000, f"{grown / 1500:.0f} bytes for each of 1500 connections"
-    assert scene.proxy.descriptors() <= descriptors
+    until(lambda: scene.proxy.descriptors() <= descriptors, "only a health check has another one, now and then")
