@@ -16,6 +16,8 @@ import pytest
 from tests.live import peers
 from tests.live.harness import Lbproxy, Ports, one_pool, until
 from tests.live.peers import Backend, Sink, connect, digest, digest_of, read_all, read_exactly
+from tests.live.tls_peers import Papers, TlsBackend, server_context, tls_client
+from tests.live.tls_peers import authority_fixture as authority_fixture
 
 CLASSES = {
     "": "ProxyReactor",
@@ -27,8 +29,10 @@ CLASSES = {
 
 
 @pytest.fixture(scope="module", params=CLASSES, ids=lambda name: name or "default")
-def scene(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
-    """One lbproxy on this reactor: `port` leads to a backend that plays a script, `failing` to others first."""
+def scene(request: pytest.FixtureRequest, authority: Papers) -> Iterator[SimpleNamespace]:
+    """One lbproxy on this reactor: `port` leads to a backend that plays a script, `failing` to others first, and
+    `secure` ends TLS in front of a backend with TLS that plays it too.
+    """
     name: str = request.param
     with ExitStack() as stack:
         ports = Ports()
@@ -38,8 +42,12 @@ def scene(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
         stack.callback(backend.stop)
         resetting = Backend(peers.reset)
         stack.callback(resetting.stop)
+        files = authority.server()
+        secure = TlsBackend(lambda conn: found.script(conn), server_context(files))
+        stack.callback(secure.stop)
         hole = stack.enter_context(peers.black_hole())
-        found.port, found.failing = ports.reserve(), ports.reserve()
+        found.port, found.failing, found.secure = ports.reserve(), ports.reserve(), ports.reserve()
+        found.ca = authority.ca
         refusing = f"127.0.0.1:{ports.reserve()}"
         text = one_pool(found.port, backend.address)
         text += f"""
@@ -53,6 +61,14 @@ tries = 4
 backends = ["{refusing}", "{hole}", "{resetting.address}", "{backend.address}"]
 check = false
 outlier = false
+[[listener]]
+name = "secure"
+bind = "127.0.0.1:{found.secure}"
+pool = "secure"
+tls = {{ cert = "{files.cert}", key = "{files.key}" }}
+[pool.secure]
+backends = "{secure.address}"
+tls = {{ ca = "{authority.ca}" }}
 [timeouts]
 connect = "200ms"
 queue = "300ms"
@@ -75,6 +91,20 @@ def test_bytes_are_exact(scene: SimpleNamespace, size: int) -> None:
     scene.script = peers.echo
     received = []
     with connect(scene.port) as client:
+        reader = threading.Thread(target=lambda: received.append(digest_of(client)))
+        reader.start()
+        for block in peers.blocks(size):
+            client.sendall(block)
+        client.shutdown(socket.SHUT_WR)
+        reader.join(peers.PATIENCE)
+    assert received == [(digest(size), size)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 65536, 5_000_003])
+def test_bytes_are_exact_with_tls_on_both_sides(scene: SimpleNamespace, size: int) -> None:
+    scene.script = peers.echo
+    received = []
+    with tls_client(scene.secure, ca=scene.ca) as client:
         reader = threading.Thread(target=lambda: received.append(digest_of(client)))
         reader.start()
         for block in peers.blocks(size):

@@ -53,7 +53,6 @@ class MemoryChannel:
     """
 
     __slots__ = (
-        "_again",
         "_controls",
         "_late",
         "_look_inside",
@@ -113,7 +112,7 @@ class MemoryChannel:
                 if not self._pull():
                     return READ
             except SSL.Error as problem:
-                self.flush()  # the alert
+                self._answer()
                 raise handshake_failure(problem, self.errors) from None
             else:
                 self.established = True

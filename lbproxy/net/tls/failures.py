@@ -76,11 +76,8 @@ _CERTIFICATE_SENTENCES = {
 def certificate_failure(codes: Sequence[int]) -> TlsFailure:
     """What the codes of verification mean, the first one of them."""
     word = _CERTIFICATE_CODES.get(codes[0], "bad_certificate") if codes else "bad_certificate"
-    detail = f" ({SSL_CODES.format(codes[0])})" if codes and word == "bad_certificate" else ""
+    detail = f" (verification code {codes[0]})" if codes and word == "bad_certificate" else ""
     return TlsFailure(word, _CERTIFICATE_SENTENCES[word] + detail)
-
-
-SSL_CODES = "verification code {}"
 
 
 def reasons_of(problem: SSL.Error) -> list[str]:

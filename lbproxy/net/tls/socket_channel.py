@@ -96,8 +96,7 @@ class SocketChannel(MemoryChannel):
         try:
             self.connection._raise_ssl_error(self._ssl, result)
         except SSL.Error as problem:
-            if self._in_memory:
-                self.flush()
+            self._answer()
             raise handshake_failure(problem, self.errors) from None
         raise TlsFailure("protocol", "OpenSSL gave up without a reason")
 
