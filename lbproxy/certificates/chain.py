@@ -26,6 +26,7 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Whether it vouches for itself, as roots do."""
     return issued_by(certificate, certificate)
 
 

@@ -48,10 +48,12 @@ _PKCS12_VERSION = b"\x02\x01\x03"
 
 
 def is_key(block: Block) -> bool:
+    """Whether it says that it is a private key."""
     return block.label in PRIVATE_KEY
 
 
 def is_certificate(block: Block) -> bool:
+    """Whether it says that it is a certificate."""
     return block.label in CERTIFICATE
 
 

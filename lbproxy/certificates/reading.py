@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from lbproxy.certificates.chain import path_from
@@ -51,10 +51,6 @@ class Pair:
     pem: bytes = field(repr=False)
     ocsp: bytes | None = field(repr=False)
     line: int = field(default=0, compare=False)
-
-    def key_bytes(self) -> bytes:
-        """The key as PEM in PKCS#8, unencrypted. For OpenSSL only: it belongs in no record and no message (L19)."""
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def load_pair(settings: CertificateSettings) -> Pair:

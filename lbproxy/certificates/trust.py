@@ -148,7 +148,7 @@ def _signed(crl: x509.CertificateRevocationList, authority: x509.Certificate) ->
         return False
     try:
         # Of an unknown kind of key it raises, like is_signature_valid.
-        return crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+        return crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # see above
     except (InvalidSignature, TypeError, ValueError, UnsupportedAlgorithm):
         return False
 

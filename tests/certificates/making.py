@@ -17,6 +17,7 @@ from typing import Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -43,7 +44,7 @@ def make_key(kind: Kind = "ECDSA", bits: int = 2048) -> Key:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def key_pem(key: Key, passphrase: bytes | None = None, *, traditional: bool = False) -> bytes:
+def key_pem(key: PrivateKeyTypes, passphrase: bytes | None = None, *, traditional: bool = False) -> bytes:
     form = PrivateFormat.TraditionalOpenSSL if traditional else PrivateFormat.PKCS8
     lock: KeySerializationEncryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
     return key.private_bytes(Encoding.PEM, form, lock)

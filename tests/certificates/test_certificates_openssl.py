@@ -19,7 +19,7 @@ from lbproxy.certificates import (
     load_revocations,
 )
 from lbproxy.model_tls import CertificateSettings
-from tests.certificates.making import Authority, pem
+from tests.certificates.making import Authority, key_pem, pem
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 
@@ -64,7 +64,7 @@ def test_a_key_as_openssl_writes_it_is_read(directory: Path, command: str, kind:
     self_signed("key")
     pair = read("key")
     assert (pair.kind, pair.names) == (kind, ("a.example",))
-    Path("ours").write_bytes(pair.key_bytes())
+    Path("ours").write_bytes(key_pem(pair.key))
     assert openssl("pkey -in ours -pubout") == openssl("x509 -in x.pem -noout -pubkey")
     shown = openssl("x509 -in x.pem -noout -fingerprint -sha256").partition("=")[2].strip()
     assert pair.fingerprint == shown.replace(":", "").lower()
@@ -84,7 +84,7 @@ def test_a_key_as_openssl_encrypts_it_is_opened(directory: Path, command: str) -
     openssl("genrsa -out key 2048")
     self_signed("key")
     openssl(command)
-    assert read("locked", "pass").key_bytes() == read("key").key_bytes()
+    assert key_pem(read("locked", "pass").key) == key_pem(read("key").key)
     with pytest.raises(CertificateError, match="holds an encrypted key"):
         read("locked")
     Path("pass").write_text("guess")

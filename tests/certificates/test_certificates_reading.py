@@ -70,7 +70,7 @@ def test_a_pair_is_everything_that_is_known_about_a_certificate(tmp_path: Path) 
 
 def test_the_key_is_handed_out_as_pkcs8_and_never_printed(tmp_path: Path) -> None:
     pair = read(ISSUED.write(tmp_path)[0])
-    assert pair.key_bytes() == KEY
+    assert key_pem(pair.key) == KEY
     body = KEY.split(b"\n")[1].decode()
     for text in (repr(pair), str(pair), f"{[pair]}"):
         assert body not in text
@@ -139,7 +139,7 @@ def test_a_key_that_is_named_is_taken_and_no_other(tmp_path: Path) -> None:
 
 def test_of_several_keys_the_certificates_own_is_taken(tmp_path: Path) -> None:
     path = put(tmp_path, "x.pem", LEAF + OTHER.key_pem + KEY)
-    assert read(path).key_bytes() == KEY
+    assert key_pem(read(path).key) == KEY
 
 
 def test_no_key_anywhere_says_where_it_was_looked_for(tmp_path: Path) -> None:
@@ -186,13 +186,13 @@ def test_a_file_that_holds_no_good_key_says_what_is_wrong(tmp_path: Path, conten
 def test_an_encrypted_key_is_opened_with_the_passphrase_file(tmp_path: Path, traditional: bool, content: bytes) -> None:
     locked = key_pem(ISSUED.key, b"secret", traditional=traditional)
     path = put(tmp_path, "x.pem", LEAF + locked)
-    assert read(path, passphrase=put(tmp_path, "pass", content)).key_bytes() == KEY
+    assert key_pem(read(path, passphrase=put(tmp_path, "pass", content)).key) == KEY
 
 
 @pytest.mark.parametrize(("passphrase", "content"), [(b"two words \n", b"two words \n\n"), (b"return\r", b"return\r")])
 def test_only_one_newline_ends_a_passphrase(tmp_path: Path, passphrase: bytes, content: bytes) -> None:
     path = put(tmp_path, "x.pem", LEAF + key_pem(ISSUED.key, passphrase))
-    assert read(path, passphrase=put(tmp_path, "pass", content)).key_bytes() == KEY
+    assert key_pem(read(path, passphrase=put(tmp_path, "pass", content)).key) == KEY
 
 
 @pytest.mark.parametrize("traditional", [False, True], ids=["pkcs8", "traditional"])
@@ -464,5 +464,5 @@ def test_a_weak_key_is_read_all_the_same_since_judging_comes_later(tmp_path: Pat
 
 
 def test_the_key_of_a_pair_is_the_one_in_the_file(tmp_path: Path) -> None:
-    key = load_pem_private_key(read(ISSUED.write(tmp_path)[0]).key_bytes(), None)
+    key = load_pem_private_key(key_pem(read(ISSUED.write(tmp_path)[0]).key), None)
     assert key.public_key() == ISSUED.certificate.public_key()
