@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from lbproxy.addresses import Address, NetworkSet
+from lbproxy.model_http import HttpCheck, HttpPoolSettings, HttpRouteSettings, HttpSettings, LoadReport
 from lbproxy.model_tls import BackendTlsSettings, TlsSettings
 
 AdminState = Literal["ready", "drain", "maint"]
@@ -19,19 +20,28 @@ PolicyName = Literal[
 ]
 LogLevel = Literal["debug", "info", "warn", "error"]
 Tlv = Literal["authority", "alpn", "unique_id", "crc32c", "tls"]
+_HTTP = HttpSettings()
+_HTTP_POOL = HttpPoolSettings()
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The clocks of a session, with their defaults."""
+    """The clocks of a session, with their defaults. `request_body_rate` is in bytes per second, the rest in seconds."""
 
     proxy_header: float = 5.0
     client_hello: float = 5.0
     tls_handshake: float = 10.0
+    request_head: float = 10.0
+    request_body_idle: float = 30.0
+    request_body_rate: float = 240.0
     connect: float = 5.0
     try_window: float = 10.0
     queue: float = 5.0
+    response_head: float = 60.0
+    response_body_idle: float = 60.0
     write_stall: float = 30.0
+    client_idle: float = 60.0
+    backend_idle: float = 4.0
     tunnel_idle: float = 3600.0
     half_closed: float = 60.0
 
@@ -43,10 +53,17 @@ class TimeoutSettings:
     proxy_header: float | None = None
     client_hello: float | None = None
     tls_handshake: float | None = None
+    request_head: float | None = None
+    request_body_idle: float | None = None
+    request_body_rate: float | None = None
     connect: float | None = None
     try_window: float | None = None
     queue: float | None = None
+    response_head: float | None = None
+    response_body_idle: float | None = None
     write_stall: float | None = None
+    client_idle: float | None = None
+    backend_idle: float | None = None
     tunnel_idle: float | None = None
     half_closed: float | None = None
 
@@ -57,7 +74,7 @@ class TimeoutSettings:
 
 @dataclass(frozen=True, slots=True)
 class CheckSettings:
-    """How a backend's health is tested: a TCP connect, then optionally bytes to send and to expect.
+    """How a backend's health is tested: a TCP connect, then optionally bytes to send and to expect, or a request.
 
     `enabled` False leaves health to live traffic alone. `port` replaces the backend's own port. `tls` False leaves out
     the handshake where the pool speaks TLS.
@@ -72,6 +89,7 @@ class CheckSettings:
     expect: bytes = b""
     port: int | None = None
     tls: bool = True
+    http: HttpCheck | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +158,8 @@ class PoolSettings:
     slow_start: SlowStartSettings = SlowStartSettings()
     send_proxy: SendProxySettings | None = None
     tls: BackendTlsSettings | None = None
+    http: HttpPoolSettings = _HTTP_POOL
+    load_report: LoadReport | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
 
@@ -154,7 +174,7 @@ class ListenerSettings:
 
     name: str
     binds: tuple[Address, ...]
-    protocol: Literal["tcp"] = "tcp"
+    protocol: Literal["tcp", "http"] = "tcp"
     pool: str | None = None
     proxy_from: NetworkSet | None = None
     max_connections: int | None = None
@@ -163,6 +183,7 @@ class ListenerSettings:
     deny: NetworkSet | None = None
     backlog: int = 4096
     tls: TlsSettings | None = None
+    http: HttpSettings = _HTTP
     timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
 
@@ -170,6 +191,9 @@ class ListenerSettings:
 @dataclass(frozen=True, slots=True)
 class RouteSettings:
     """Which pool serves what: on `listeners` (all when empty), from `clients` (anybody when None).
+
+    `http` holds what goes by requests; a route that has it is for HTTP listeners only, and its `pool` is "" where
+    `http` says what to do instead.
 
     `server_names` match the name that the client asked for (in its ClientHello, or as a PROXY header tells), exactly
     or as `*.name`; `alpn` the protocols that it offers, or that were agreed on. Empty ones match all.
@@ -183,6 +207,7 @@ class RouteSettings:
     server_names: tuple[str, ...] = ()
     alpn: tuple[str, ...] = ()
     priority: int = 5
+    http: HttpRouteSettings | None = None
     timeouts: TimeoutSettings = TimeoutSettings()
     line: int = 0
 
@@ -191,13 +216,16 @@ class RouteSettings:
 class RecordSettings:
     """Where records go: "stdout", "none", "file" (with `path`) or "syslog" (with `address`: a UNIX path or host:port).
 
-    `buffer` bounds the bytes that wait for a slow sink; records beyond it are dropped and counted.
+    `buffer` bounds the bytes that wait for a slow sink; records beyond it are dropped and counted. `format` is that of
+    each line: "json", the web servers' "common" and "combined", or "template" with `template` (service/formats.py).
     """
 
     to: Literal["stdout", "file", "syslog", "none"] = "stdout"
     path: str = ""
     address: Address | None = None
     buffer: int = 4 * 1024 * 1024
+    format: Literal["json", "common", "combined", "template"] = "json"
+    template: str = ""
 
 
 @dataclass(frozen=True, slots=True)

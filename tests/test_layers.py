@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "lbproxy"
 
-VALUES = {"model", "model_tls", "errors", "addresses"}
-DECISIONS = VALUES | {"balancing", "routing", "preamble"}
+VALUES = {"model", "model_http", "model_tls", "errors", "addresses"}
+DECISIONS = VALUES | {"balancing", "routing", "preamble", "http"}
 DATA_PATH = DECISIONS | {"session", "net", "certificates"}
 
 # Module or package below lbproxy -> what else below lbproxy it may import.
@@ -24,12 +24,14 @@ ARROWS: dict[str, set[str]] = {
     "": set(),
     "addresses": set(),
     "errors": set(),
-    "model": {"addresses", "model_tls"},
+    "model": {"addresses", "model_http", "model_tls"},
+    "model_http": {"addresses"},
     "model_tls": set(),
     "certificates": VALUES,
-    "config": VALUES | {"certificates"},
+    "config": VALUES | {"certificates", "http", "routing"},
+    "http": VALUES,
     "balancing": VALUES,
-    "routing": VALUES,
+    "routing": VALUES | {"http"},
     "preamble": VALUES,
     "session": DECISIONS | {"certificates"},
     "net": DECISIONS | {"session", "certificates"},
@@ -41,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
 }
 
 # Nothing but the standard library and lbproxy; no clock, no chance, no sockets, no log, no system.
-PURE = VALUES | {"certificates", "config", "balancing", "routing", "preamble", "session"}
+PURE = VALUES | {"certificates", "config", "balancing", "routing", "http", "preamble", "session"}
 IMPURE_MODULES = {
     "_socket",
     "asyncio",
