@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import signal
 import sys
 import tempfile
@@ -15,7 +16,8 @@ from types import FrameType
 from bench.backends import pairs, start_answers, start_python
 from bench.children import Children, Cores, StartFailed, find_program, raise_file_limit
 from bench.load import LoadFailed
-from bench.peers import PEERS, SESSIONS, LogSink, NotInstalled, Peer, Running, first_line, haproxy_tls, start_peer
+from bench.peers import PEERS, LogSink, Peer, Running, haproxy_tls, start_peer
+from bench.places import SESSIONS, NotInstalled, first_line
 from bench.plan import all_rows
 from bench.report import RowResult, as_json, heading_lines, row_lines
 from bench.rows import Field, Row, Scale, scaled
@@ -82,7 +84,7 @@ class Bench:
             else:
                 self._sample_in_turn(row, running, result)
         finally:
-            self.field.children.end(*(peer.child for peer in running))
+            self._end(*running)
 
     def _run_fresh(self, row: Row, wanted: Sequence[Peer], result: RowResult) -> None:
         for _ in range(row.turns(self.field.scale)):
@@ -91,7 +93,7 @@ class Bench:
                     try:
                         self._sample(row, started, result)
                     finally:
-                        self.field.children.end(started.child)
+                        self._end(started)
 
     def _start(self, row: Row, peer: Peer, result: RowResult) -> Running | None:
         backends = self._backends[row.backend][peer.name]
@@ -100,6 +102,12 @@ class Bench:
         except (NotInstalled, StartFailed) as reason:
             result.left_out[peer.name] = str(reason)
             return None
+
+    def _end(self, *running: Running) -> None:
+        """End peers; a row leaves hundreds of megabytes of access logs behind, which nobody reads."""
+        self.field.children.end(*(peer.child for peer in running))
+        for peer in running:
+            shutil.rmtree(peer.directory, ignore_errors=True)
 
     def _sample_in_turn(self, row: Row, running: list[Running], result: RowResult) -> None:
         for peer in list(running):
@@ -210,10 +218,11 @@ def end_politely(_signal: int, _frame: FrameType | None) -> None:
 def arguments(rows: Sequence[str], peers: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="ROW", help="rows to measure, as with --rows; without any, all")
     parser.add_argument("--rows", help=f"comma-separated: {', '.join(rows)}")
     parser.add_argument("--peers", help=f"comma-separated: {', '.join(peers)}")
     parser.add_argument("--rounds", type=int, help="rounds over all peers; the report gives medians (3)")
-    parser.add_argument("--quick", action="store_true", help="one short round, about a minute in all")
+    parser.add_argument("--quick", action="store_true", help="one short round, about two minutes in all")
     parser.add_argument("--markdown", action="store_true", help="print Markdown, for docs/benchmarks.md")
     return parser.parse_args()
 
@@ -224,7 +233,8 @@ def main() -> None:
     options = arguments(families, [peer.name for peer in PEERS])
     file_limit = raise_file_limit(2 * SESSIONS + 1000)
     scale = scaled(Scale.quick() if options.quick else Scale(), options.rounds, file_limit)
-    wanted_rows = select(options.rows, families, "row")
+    named = [*options.names, *([] if options.rows is None else [options.rows])]
+    wanted_rows = select(",".join(named) if named else None, families, "row")
     rows = [row for row in all_rows(scale) if row.family in wanted_rows]
     wanted_peers = select(options.peers, [peer.name for peer in PEERS], "peer")
     peers = [peer for peer in PEERS if peer.name in wanted_peers]

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from bench.children import Children, StartFailed, find_program, free_ports
+from bench.serve import KILOBYTE
 from bench.tls import Material
 
 NGINX_ANSWERS = """\
@@ -30,6 +31,7 @@ http {{
         {listen}
 {tls}\
         location / {{ return 200 "hello world\\n"; }}
+        location = /1k {{ return 200 "{kilobyte}"; }}
     }}
 }}
 """
@@ -75,6 +77,7 @@ def nginx_answers(nginx: str, directory: Path, ports: list[int], file_limit: int
             name=name,
             connections=min(40000, file_limit - 200),
             listen="\n        ".join(f"listen 127.0.0.1:{port} {options};" for port in ports),
+            kilobyte=KILOBYTE.decode(),
             tls=NGINX_TLS.format(certificate=tls.certificate, key=tls.key) if tls else "",
         )
     )
@@ -82,8 +85,11 @@ def nginx_answers(nginx: str, directory: Path, ports: list[int], file_limit: int
 
 
 def start_python(children: Children, kind: str, ports: list[int]) -> "subprocess.Popen[bytes]":
-    """Start a backend of `bench.serve`."""
-    child = children.start_python("bench.serve", kind, *map(str, ports))
+    """Start a backend of `bench.serve`, or that of `bench.http_serve`."""
+    if kind == "http":
+        child = children.start_python("bench.http_serve", *map(str, ports))
+    else:
+        child = children.start_python("bench.serve", kind, *map(str, ports))
     for port in ports:
         children.wait_for_port(child, port)
     return child

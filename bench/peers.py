@@ -1,5 +1,7 @@
 """The peers: how each proxy is found, configured for one worker in TCP mode, with or without TLS, and started.
 
+For HTTP it is `peers_http` that knows the configurations.
+
 A peer that is not installed or does not come up is named with the reason; nobody fails for it.
 """
 
@@ -11,47 +13,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from bench.backends import NGINX_TLS, log_path
-from bench.children import CHECKOUT, Children, StartFailed, find_program, free_ports
+from bench.children import CHECKOUT, START_DEADLINE, Children, StartFailed, find_program, free_ports
+from bench.peers_http import haproxy_http, lbproxy_http, nginx_http, proxypy, proxypy_version, reverseproxy
+from bench.places import SESSIONS, Front, NotInstalled, Place, first_line, program
 from bench.tls import NAME, Material
-
-SESSIONS = 20_000
-"""Sessions that each proxy is configured for, where the limit of open files allows."""
-
-
-Front = Literal["tcp", "tls", "name"]
-"""What clients meet: bytes passed on as they are; TLS that ends at the proxy; TLS that is passed on by server name."""
-
-
-class NotInstalled(Exception):
-    """The text says what is missing."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a peer runs: its own directory, its port, its backends, how many files it may open; and as what."""
-
-    directory: Path
-    port: int
-    backends: tuple[int, int]
-    file_limit: int
-    front: Front
-    material: Material
-
-    @property
-    def tls(self) -> Material | None:
-        """The certificate, where TLS ends at the proxy."""
-        return self.material if self.front == "tls" else None
-
-    @property
-    def sessions(self) -> int:
-        """As many sessions as configured; each takes two descriptors, and pipes and listeners want some too."""
-        return min(SESSIONS, (self.file_limit - 1000) // 2)
 
 
 @dataclass(frozen=True)
@@ -81,25 +52,13 @@ class Running:
     child: "subprocess.Popen[bytes]"
     pid: int
     """The process that proxies."""
+    directory: Path
+    """Where its logs grow."""
 
     @property
     def name(self) -> str:
         """The name in the table."""
         return self.peer.name
-
-
-def program(name: str) -> str:
-    """The path of an installed program."""
-    path = find_program(name)
-    if path is None:
-        raise NotInstalled(f"{name} is not installed")
-    return path
-
-
-def first_line(command: list[str]) -> str:
-    """The first line that a program prints when asked for its version."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10, check=False)
-    return done.stdout.partition("\n")[0].strip()
 
 
 HAPROXY = """\
@@ -128,6 +87,8 @@ listen bench
 
 def haproxy(place: Place, extra: str = "") -> list[str]:
     """One thread, one process in the foreground, access log to a datagram socket as syslog would have."""
+    if place.http:
+        return haproxy_http(place, extra)
     path = program("haproxy")
     configuration = place.directory / "haproxy.cfg"
     configuration.write_text(
@@ -208,6 +169,8 @@ def parse_modules_path(built: str) -> str | None:
 
 def nginx(place: Place) -> list[str]:
     """One process, access log to a buffered file; the stream module is loaded where it is dynamic."""
+    if place.http:
+        return nginx_http(place)
     path = program("nginx")
     built = subprocess.run([path, "-V"], capture_output=True, text=True, timeout=10, check=False).stderr
     load = ""
@@ -306,16 +269,19 @@ LBPROXY_FRONT: dict[Front, str] = {
 }
 
 
+def lbproxy_tcp(place: Place) -> str:
+    """The configuration of lbproxy where it passes bytes on."""
+    material = place.material
+    front = LBPROXY_FRONT[place.front].format(certificate=material.certificate, key=material.key, name=NAME)
+    return LBPROXY.format(directory=place.directory, port=place.port, front=front, backends=place.backends)
+
+
 def lbproxy(place: Place) -> list[str]:
     """lbproxy of this checkout under twistd, as an operator runs it."""
     beside = Path(sys.executable).with_name("twistd")
     twistd = str(beside) if beside.exists() else program("twistd")
     configuration = place.directory / "lbproxy.toml"
-    material = place.material
-    front = LBPROXY_FRONT[place.front].format(certificate=material.certificate, key=material.key, name=NAME)
-    configuration.write_text(
-        LBPROXY.format(directory=place.directory, port=place.port, front=front, backends=place.backends)
-    )
+    configuration.write_text(lbproxy_http(place) if place.http else lbproxy_tcp(place))
     return [twistd, "-n", "--pidfile=", "lbproxy", "--config", str(configuration)]
 
 
@@ -335,17 +301,40 @@ def lbproxy_plain(place: Place) -> list[str]:
     return lbproxy(replace(place, front="tcp"))
 
 
+def lbproxy_one_route(place: Place) -> list[str]:
+    """lbproxy with one route for everything, whatever the row asks for."""
+    return lbproxy(replace(place, front="route"))
+
+
 PLAIN = ("rtt", "conn", "bulk", "mem", "lat", "idle")
 TLS = ("tls-rtt", "tls-full", "tls-resumed", "tls-bulk", "tls-upload", "tls-idle")
+
+BODIES = ("http-1m", "http-100m")
+HTTP = (
+    "http-rtt",
+    "http-rtt-1k",
+    "http-unique",
+    *BODIES,
+    "http-chunked",
+    "http-conn",
+    "https-rtt",
+    "http-lat",
+    "ws-echo",
+)
+SLOW = ("http-rtt", "http-rtt-1k", "http-unique")
+"""The rows of the other proxies in Python: those for which something is promised against them."""
 
 PEERS = (
     Peer("lbproxy", lbproxy, lbproxy_version),
     Peer("lbproxy-plain", lbproxy_plain, lbproxy_version, rows=("passthrough",)),
-    Peer("haproxy", haproxy, haproxy_version, rows=(*PLAIN, *TLS)),
-    Peer("haproxy-splice", haproxy_splice, haproxy_version, rows=("bulk",)),
-    Peer("nginx", nginx, nginx_version, rows=(*PLAIN, *TLS)),
+    Peer("lbproxy-one-route", lbproxy_one_route, lbproxy_version, rows=("http-routes",)),
+    Peer("haproxy", haproxy, haproxy_version, rows=(*PLAIN, *TLS, *HTTP)),
+    Peer("haproxy-splice", haproxy_splice, haproxy_version, rows=("bulk", *BODIES)),
+    Peer("nginx", nginx, nginx_version, rows=(*PLAIN, *TLS, *HTTP)),
     Peer("hitch", hitch, hitch_version, rows=("tls-rtt", "tls-full", "tls-resumed", "tls-idle"), worker=True),
     Peer("portforward", portforward, twisted_version, rows=(*PLAIN, "tls-rtt", "tls-idle"), serious=False),
+    Peer("reverseproxy", reverseproxy, twisted_version, rows=SLOW, serious=False),
+    Peer("proxypy", proxypy, proxypy_version, rows=SLOW, serious=False, worker=True),
 )
 
 
@@ -370,11 +359,11 @@ def start_peer(
     try:
         children.wait_for_port(child, port)
         if not peer.worker:
-            return Running(peer, port, child, child.pid)
+            return Running(peer, port, child, child.pid, directory)
         pid = worker(child.pid)
         # hitch's first worker moves itself to the first core, that of the load.
         os.sched_setaffinity(pid, children.cores.proxy)
-        return Running(peer, port, child, pid)
+        return Running(peer, port, child, pid, directory)
     except StartFailed as failure:
         children.end(child)
         if attempts > 1 and "in use" in str(failure).lower():
@@ -384,10 +373,15 @@ def start_peer(
 
 def worker(pid: int) -> int:
     """The one child of a process; raise StartFailed when there are more or fewer, or the kernel does not tell."""
-    try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError as error:
-        raise StartFailed(f"its worker was not found: {error}") from None
+    found: list[str] = []
+    deadline = time.monotonic() + START_DEADLINE
+    # One that listens before it has its worker may still be about to make it.
+    while not found and time.monotonic() < deadline:
+        try:
+            found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError as error:
+            raise StartFailed(f"its worker was not found: {error}") from None
+        time.sleep(0.02)
     if len(found) != 1:
         raise StartFailed(f"it has {len(found)} children, where one worker was expected")
     return int(found[0])

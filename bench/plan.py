@@ -1,6 +1,18 @@
 """Which rows a run has, in the order of the report."""
 
 from bench.rows import Bulk, Idle, IdleMemory, Latency, NewConnections, RoundTrips, Row, Scale
+from bench.rows_http import (
+    HttpBodies,
+    HttpChunked,
+    HttpConnections,
+    HttpKilobytes,
+    HttpLatency,
+    HttpRoundTrips,
+    HttpRoutes,
+    HttpsRoundTrips,
+    HttpUnique,
+    WebSocketEcho,
+)
 from bench.rows_tls import Handshakes, PassThrough, TlsBulk, TlsIdleMemory, TlsRoundTrips
 
 
@@ -21,4 +33,15 @@ def all_rows(scale: Scale) -> list[Row]:
         TlsBulk("upload"),
         TlsIdleMemory(scale.held_tls),
         PassThrough(),
+        HttpRoundTrips(),
+        HttpKilobytes(),
+        HttpUnique(),
+        HttpBodies("1m"),
+        HttpBodies("100m"),
+        HttpChunked(),
+        HttpConnections(),
+        HttpsRoundTrips(),
+        HttpLatency(),
+        WebSocketEcho(),
+        HttpRoutes(),
     ]

@@ -37,6 +37,8 @@ class Target:
     base: str | None = "haproxy"
     inverse: bool = False
     """Compare base / lbproxy: how many times the base is beaten."""
+    difference: bool = False
+    """Compare lbproxy - base: what comes on top of the base."""
 
     def actual(self, medians: Mapping[str, Sample]) -> float | None:
         """The number to hold against the limit, or None where a peer is missing."""
@@ -46,6 +48,8 @@ class Target:
         theirs = medians.get(self.base, {}).get(self.metric)
         if theirs is None:
             return None
+        if self.difference:
+            return ours - theirs
         return ratio(theirs, ours) if self.inverse else ratio(ours, theirs)
 
     def met(self, actual: float) -> bool:
@@ -140,6 +144,8 @@ def target_lines(row: RowResult) -> list[str]:
         limit = f"{target.limit:,g}"
         if target.base is None:
             promise = f"{what} {target.sense} {limit}"
+        elif target.difference:
+            promise = f"{what}: lbproxy - {target.base} {target.sense} {limit}"
         elif target.inverse:
             promise = f"{what}: {target.base} / lbproxy {target.sense} {limit}"
         else:

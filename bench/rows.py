@@ -18,7 +18,8 @@ from typing import Literal
 from bench.children import Children, find_program
 from bench.load import LoadFailed
 from bench.meters import Usage, memory, usage
-from bench.peers import Front, Peer, Running
+from bench.peers import Peer, Running
+from bench.places import Front
 from bench.report import Metric, Sample, Target
 from bench.tls import GROUP_NUMBER, NAME, SUITE_NUMBER, Material, offers
 
@@ -64,16 +65,20 @@ class Field:
 
     def load(self, kind: str, **arguments: float) -> Sample:
         """Run one load beside the backends to its end; raise LoadFailed."""
-        return self._load(self.start_load(kind, tls=False, **arguments))
+        return self._load(self.start_load(kind, module="bench.load", **arguments))
 
     def tls_load(self, kind: str, **arguments: float) -> Sample:
         """The same for a load that speaks TLS."""
-        return self._load(self.start_load(kind, tls=True, **arguments))
+        return self._load(self.start_load(kind, module="bench.tls_load", **arguments))
 
-    def start_load(self, kind: str, *, tls: bool, **arguments: float) -> "subprocess.Popen[bytes]":
+    def http_load(self, kind: str, **arguments: float) -> Sample:
+        """The same for a load that reads HTTP."""
+        return self._load(self.start_load(kind, module="bench.http_load", **arguments))
+
+    def start_load(self, kind: str, *, module: str, **arguments: float) -> "subprocess.Popen[bytes]":
         """Start one load beside the backends."""
         pairs = [f"{key}={value}" for key, value in arguments.items()]
-        module, environment = ("bench.tls_load", self.material.environment) if tls else ("bench.load", None)
+        environment = self.material.environment if module == "bench.tls_load" else None
         return self.children.start_python(module, kind, *pairs, environment=environment, talk=True)
 
     def _load(self, child: "subprocess.Popen[bytes]") -> Sample:
@@ -86,9 +91,18 @@ class Field:
             self.children.end(child)
         return parse_result(output.decode(), words)
 
-    def wrk(self, program: str, port: int, seconds: int, *, tls: bool = False) -> Sample:
+    def wrk(
+        self,
+        program: str,
+        port: int,
+        seconds: int,
+        *,
+        tls: bool = False,
+        path: str = "/",
+        options: Sequence[str] = (),
+    ) -> Sample:
         """Run wrk beside the backends."""
-        child = self._start_wrk(program, port, seconds, CONNECTIONS, tls=tls)
+        child = self._start_wrk(program, port, seconds, CONNECTIONS, tls=tls, path=path, options=options)
         try:
             output, _ = child.communicate(timeout=seconds + 30)
         except subprocess.TimeoutExpired:
@@ -109,13 +123,21 @@ class Field:
         check_offers(hello)
 
     def _start_wrk(
-        self, program: str, port: int, seconds: int, connections: int, *, tls: bool
+        self,
+        program: str,
+        port: int,
+        seconds: int,
+        connections: int,
+        *,
+        tls: bool,
+        path: str = "/",
+        options: Sequence[str] = (),
     ) -> "subprocess.Popen[bytes]":
-        command = [program, "-t1", f"-c{connections}", f"-d{seconds}s"]
+        command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", *options]
         if tls:
-            command += ["-s", str(self.material.wrk), f"https://{NAME}:{port}/"]
+            command += ["-s", str(self.material.wrk), f"https://{NAME}:{port}{path}"]
         else:
-            command.append(f"http://127.0.0.1:{port}/")
+            command.append(f"http://127.0.0.1:{port}{path}")
         return self.children.start(
             command,
             on=self.children.cores.load,
@@ -173,6 +195,10 @@ def parse_wrk(output: str) -> Sample:
     return {"requests": float(match[1]), "seconds": float(match[2]) * unit}
 
 
+Backend = Literal["answers", "answers-tls", "stream", "sink", "http"]
+"""Who stands behind the proxies."""
+
+
 class Row(ABC):
     """One row: fixed text, then the measurement."""
 
@@ -183,7 +209,7 @@ class Row(ABC):
     """What ``--rows`` calls it; rows that differ in one number share it."""
     targets: Sequence[Target] = ()
     bases: Sequence[str] = ("haproxy",)
-    backend: Literal["answers", "answers-tls", "stream", "sink"] = "answers"
+    backend: Backend = "answers"
     front: Front = "tcp"
     fresh = False
     """Each sample needs a process that served nothing before."""
@@ -300,7 +326,7 @@ class NewConnections(Loaded):
     name = family = "conn"
     title = "a new connection for each request, 32 at a time, the client closes first"
     metrics = (Metric("cpu", "CPU us/connection"), Metric("rate", "connections/s", "more", 0), BUSY)
-    targets = (Target("cpu", "at most", 2.0),)
+    targets: Sequence[Target] = (Target("cpu", "at most", 2.0),)
     parallel = 32
 
     def warm(self, field: Field, running: Running) -> None:
@@ -318,9 +344,9 @@ class Bulk(Loaded):
 
     family = "bulk"
     metrics = (Metric("cpu", "CPU s/GB", digits=3), Metric("rate", "Gbit/s", "more"), BUSY)
-    targets = (Target("rate", "at least", 0.95), Target("cpu", "at most", 1.15))
-    bases = ("haproxy", "haproxy-splice")
-    backend = "stream"
+    targets: Sequence[Target] = (Target("rate", "at least", 0.95), Target("cpu", "at most", 1.15))
+    bases: Sequence[str] = ("haproxy", "haproxy-splice")
+    backend: Backend = "stream"
 
     def __init__(self, streams: int) -> None:
         self.streams = streams
@@ -346,7 +372,7 @@ class Holding:
 
     def __init__(self, field: Field, port: int, *, tls: bool = False) -> None:
         self._children = field.children
-        self._child = field.start_load("hold", tls=tls, port=port)
+        self._child = field.start_load("hold", module="bench.tls_load" if tls else "bench.load", port=port)
 
     def __enter__(self) -> "Holding":
         return self
@@ -419,7 +445,7 @@ class Latency(Row):
         Metric("late", "load late p99 us", "neither", 0),
         BUSY,
     )
-    targets = (Target("p99", "at most", 1.3),)
+    targets: Sequence[Target] = (Target("p99", "at most", 1.3),)
 
     def __init__(self) -> None:
         self.rate = 0.0

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from bench.children import find_program
-from bench.peers import Front, Running
+from bench.peers import Running
+from bench.places import Front
 from bench.report import Metric, Sample, Target
 from bench.rows import BUSY, CONNECTIONS, WARM_UP, Field, IdleMemory, Loaded, Scale
 

@@ -11,7 +11,17 @@ import socket
 import sys
 
 ANSWER_BODY = b"hello world\n"
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n" + ANSWER_BODY
+KILOBYTE = b"0123456789abcdef" * 64
+"""What ``/1k`` gives."""
+
+
+def answer(body: bytes) -> bytes:
+    """An answer with *body*."""
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+ANSWER = answer(ANSWER_BODY)
+ANSWER_1K = answer(KILOBYTE)
 
 STREAM_FILE = 64 * 1024 * 1024
 """Bytes of the file that a stream repeats: more than a core's cache holds, as a real download would be."""
@@ -74,7 +84,8 @@ class Answers(Backend):
     def ready(self, connection: socket.socket) -> bool:
         data = connection.recv(65536)
         if data:
-            connection.send(ANSWER * data.count(b"\r\n\r\n"))
+            kilobytes = data.count(b"GET /1k ")
+            connection.send(ANSWER_1K * kilobytes + ANSWER * (data.count(b"\r\n\r\n") - kilobytes))
         return bool(data)
 
 

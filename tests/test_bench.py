@@ -1,8 +1,11 @@
 """The pure parts of the benchmark: reading results, ratios, targets, tables. Nothing is started here."""
 
+import importlib.util
 import json
 import socket
 import tempfile
+import threading
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,15 +15,22 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from twisted.trial.unittest import SynchronousTestCase
 
+from bench.__main__ import select
 from bench.children import free_ports
+from bench.http_load import Download
+from bench.http_serve import CHUNK, SIZES, body, chunked_answer, plain_answer
 from bench.load import LoadFailed, percentile
 from bench.meters import Memory, parse_smaps_rollup
-from bench.peers import PEERS, Front, Place, lbproxy, lbproxy_plain, parse_modules_path, parse_tls_library
+from bench.peers import PEERS, lbproxy, lbproxy_one_route, lbproxy_plain, parse_modules_path, parse_tls_library
+from bench.peers_http import PREFIXES, ROUTES, haproxy_configuration, nginx_configuration, proxypy, proxypy_version
+from bench.places import HTTP_FRONTS, Front, NotInstalled, Place
 from bench.plan import all_rows
 from bench.report import Metric, RowResult, Target, as_json, cells, markdown, median_sample, plain, ratio, row_lines
 from bench.rows import Scale, check_offers, disturbance, first_bytes, parse_result, parse_wrk, scaled
+from bench.rows_http import check
 from bench.tls import GROUP_NUMBER, NAME, SCSV_NUMBER, SUITE_NUMBER, Material, make_material, offers, split
 from bench.tls_load import Records
+from bench.websocket import HELLO, KEY, PAYLOAD, RETURNED, SENT, accepted, digest, echo, field, masked
 
 WRK = """\
 Running 2s test @ http://127.0.0.1:4711/
@@ -195,6 +205,128 @@ class RecordTests(SynchronousTestCase):
             self.records.read()
 
 
+class HttpTests(SynchronousTestCase):
+    """What the backend of bodies gives, and how the load reads it."""
+
+    def setUp(self) -> None:
+        """Two ends of a TCP connection: MSG_TRUNC drops bytes on TCP only."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.raw = socket.create_connection(listening.getsockname())
+            self.proxy, _ = listening.accept()
+        self.addCleanup(self.proxy.close)
+        self.addCleanup(self.raw.close)
+        self.raw.settimeout(5)
+
+    def test_plain_answer(self) -> None:
+        """Head and body are as long as they say; a body knows no end of line."""
+        head, _, content = plain_answer(2500).partition(b"\r\n\r\n")
+        assert field(head, b"content-length") == b"2500"
+        assert content == body(2500)
+        assert len(content) == 2500
+        assert b"\n" not in content
+
+    def test_chunked_answer(self) -> None:
+        """The chunks are those that RFC 9112 describes, and hold the body."""
+        head, _, rest = chunked_answer(2 * CHUNK + 5).partition(b"\r\n\r\n")
+        assert field(head, b"transfer-encoding") == b"chunked"
+        sizes, content = [], b""
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            sizes.append(int(size, 16))
+            content += rest[: sizes[-1]]
+            assert rest[sizes[-1] : sizes[-1] + 2] == b"\r\n"
+            rest = rest[sizes[-1] + 2 :]
+        assert sizes == [CHUNK, CHUNK, 5, 0]
+        assert content == body(2 * CHUNK + 5)
+
+    def test_download(self) -> None:
+        """Bodies are counted wherever the head is cut, and the next request goes out at the end of each."""
+        download = Download(self.raw, "/1m")
+        request = self.proxy.recv(4096)
+        answer = plain_answer(SIZES["/1m"])
+        for cut in (1, answer.index(b"\r\n\r\n") + 2, answer.index(b"\r\n\r\n") + 4, 1000):
+            self.proxy.sendall(answer[:cut])
+            received = download.read()
+            self.proxy.sendall(answer[cut : cut + 1000])
+            received += download.read()
+            sending = threading.Thread(target=self.proxy.sendall, args=(answer[cut + 1000 :],))
+            sending.start()
+            while received < SIZES["/1m"]:
+                received += download.read()
+            sending.join()
+            assert received == SIZES["/1m"]
+            assert self.proxy.recv(4096) == request
+
+    def test_wrong_answers(self) -> None:
+        """Neither an error page nor a body of another length is taken for a download."""
+        for answer in (plain_answer(5), plain_answer(SIZES["/1m"]).replace(b"200 OK", b"503 No", 1)[:200]):
+            download = Download(self.raw, "/1m")
+            self.proxy.sendall(answer)
+            with pytest.raises(LoadFailed, match="not an answer of 1000000 bytes"):
+                download.read()
+
+    def test_end(self) -> None:
+        """A connection that ends, before an answer or within it, is a failure."""
+        download = Download(self.raw, "/1m")
+        self.proxy.sendall(plain_answer(SIZES["/1m"])[:500])
+        self.proxy.shutdown(socket.SHUT_WR)
+        download.read()
+        for broken in (download, Download(self.raw, "/1m")):
+            with pytest.raises(LoadFailed, match="closed a connection"):
+                broken.read()
+
+    def test_fetch(self) -> None:
+        """What a proxy answers with is held against what the backend has."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+
+            def serve() -> None:
+                for answer in (
+                    plain_answer(50),
+                    plain_answer(51),
+                    b"HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n",
+                    b"",
+                ):
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(4096)
+                        connection.sendall(answer)
+
+            serving = threading.Thread(target=serve)
+            serving.start()
+            check(port, "/x", body(50))
+            for words in ("other 51 bytes", "answered with 502", "failed"):
+                with pytest.raises(LoadFailed, match=words):
+                    check(port, "/x", body(50))
+            serving.join()
+
+
+class WebSocketTests(SynchronousTestCase):
+    """The few frames of RFC 6455 that the echo needs."""
+
+    def test_digest(self) -> None:
+        """The example of RFC 6455, 1.3."""
+        assert digest(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+    def test_agreement(self) -> None:
+        """The answer proves that the key of the request was read."""
+        assert field(accepted(HELLO), b"sec-websocket-accept") == digest(KEY)
+        assert field(HELLO, b"x-not-there") == b""
+
+    def test_masking(self) -> None:
+        """The example of RFC 6455, 5.7; twice is not at all."""
+        assert masked(b"Hello", bytes.fromhex("37fa213d")) == bytes.fromhex("7f9f4d5158")
+        assert masked(masked(PAYLOAD)) == PAYLOAD
+        assert PAYLOAD not in SENT
+
+    def test_echo(self) -> None:
+        """Each client's frame comes back unmasked, with what was in it."""
+        assert echo(b"") == b""
+        assert echo(SENT * 3) == RETURNED * 3
+        other = SENT[:2] + b"\0\0\0\0" + PAYLOAD[::-1]
+        assert echo(SENT + other) == RETURNED + RETURNED[:2] + PAYLOAD[::-1]
+
+
 class MaterialTests(SynchronousTestCase):
     """The files of a run."""
 
@@ -238,11 +370,47 @@ class MaterialTests(SynchronousTestCase):
         assert "server_name" not in plain
         assert configuration(self.directory, self.material, "name", plainly=True) == plain
 
+    def test_http_fronts_of_lbproxy(self) -> None:
+        """What reads requests says so; routes are as many as the row tells, each of its own host and prefix."""
+        for front in HTTP_FRONTS:
+            assert (
+                tomllib.loads(configuration(self.directory, self.material, front))["listener"][0]["protocol"] == "http"
+            )
+        assert configuration(self.directory, self.material, "https").count("tls = ") == 1
+        routes = tomllib.loads(configuration(self.directory, self.material, "routes"))["route"]
+        assert len({(route["host"], route["path"]) for route in routes}) == ROUTES
+        assert len({route["host"] for route in routes}) == ROUTES // PREFIXES
+        lbproxy_one_route(place(self.directory, self.material, "routes"))
+        (route,) = tomllib.loads((self.directory / "lbproxy.toml").read_text())["route"]
+        assert route == {"path": "/", "pool": "bench"}
+
+    def test_optional_peer(self) -> None:
+        """proxy.py may be absent; the report then says so."""
+        self.patch(importlib.util, "find_spec", lambda _name: None)
+        with pytest.raises(NotInstalled, match=r"proxy\.py is not installed"):
+            proxypy(place(self.directory, self.material, "http"))
+        with pytest.raises(NotInstalled, match=r"proxy\.py is not installed"):
+            proxypy_version()
+
+    def test_same_work(self) -> None:
+        """HAProxy and nginx add the fields that lbproxy adds, keep connections to the backends, and log."""
+        where = place(self.directory, self.material, "https")
+        fields = ("X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Via", "X-Request-ID")
+        for text, words in (
+            (haproxy_configuration(where), ("option forwardfor", "option httplog", "http-reuse always", " ssl crt ")),
+            (nginx_configuration(where), ("X-Forwarded-For", "access_log", "keepalive 128", "ssl_certificate ")),
+        ):
+            assert [word for word in (*words, *fields) if word not in text] == []
+
+
+def place(directory: Path, material: Material, front: Front) -> Place:
+    """Where nobody will ever run."""
+    return Place(directory, 4711, (1, 2), 4096, front, material)
+
 
 def configuration(directory: Path, material: Material, front: Front, *, plainly: bool = False) -> str:
     """What lbproxy is told for a front."""
-    place = Place(directory, 4711, (1, 2), 4096, front, material)
-    (lbproxy_plain if plainly else lbproxy)(place)
+    (lbproxy_plain if plainly else lbproxy)(place(directory, material, front))
     return (directory / "lbproxy.toml").read_text()
 
 
@@ -274,6 +442,10 @@ class ArithmeticTests(SynchronousTestCase):
         beaten = Target("cpu", "at least", 2.5, base="portforward", inverse=True)
         assert beaten.actual(medians) == 3.0
         assert beaten.met(3.0)
+        beyond = Target("cpu", "at most", 3, difference=True)
+        assert beyond.actual(medians) == 1.0
+        assert beyond.met(3.0)
+        assert not beyond.met(3.1)
         assert Target("cpu", "at most", 12, base=None).actual(medians) == 11.0
         assert Target("cpu", "at most", 1, base="nginx").actual(medians) is None
         assert against.actual({"haproxy": {"cpu": 10.0}}) is None
@@ -374,6 +546,21 @@ class PlanTests(SynchronousTestCase):
             there = {peer.name for peer in PEERS if peer.fits(row.family)}
             assert row.front == "tls" or "hitch" not in there
             assert row.front != "name" or there == {"lbproxy", "lbproxy-plain"}
+
+    def test_only_http_is_measured_by_those_who_read_it(self) -> None:
+        """The proxies in Python know no bytes without requests, the forwarder knows no requests."""
+        for row in all_rows(Scale()):
+            there = {peer.name for peer in PEERS if peer.fits(row.family)}
+            assert row.front == "http" or not there & {"reverseproxy", "proxypy"}
+            assert row.front not in HTTP_FRONTS or not there & {"portforward", "hitch", "lbproxy-plain"}
+            assert row.front != "routes" or there == {"lbproxy", "lbproxy-one-route"}
+
+    def test_selection(self) -> None:
+        """Rows are found by their names, in the order of the plan; an unknown one ends the program with the known."""
+        assert select("b, a", ["a", "b", "c"], "row") == ["a", "b"]
+        assert select(None, ["a", "b"], "row") == ["a", "b"]
+        with pytest.raises(SystemExit, match="there are: a, b"):
+            select("a,x", ["a", "b"], "row")
 
     def test_rounds(self) -> None:
         """The number of rounds can be chosen for each scale."""

@@ -12,19 +12,24 @@ from typing import Literal
 from lbproxy.addresses import Address
 from lbproxy.balancing.breaker import PROBES, Breaker
 from lbproxy.balancing.checks import Checks
+from lbproxy.balancing.load_report import NOTHING_REPORTED
 from lbproxy.balancing.outlier import Evidence
 from lbproxy.balancing.slow_start import share
 from lbproxy.model import AdminState, BackendSettings, PoolSettings, SlowStartSettings
 
 State = Literal["unknown", "up", "down", "ejected", "drain", "maint"]
+# The largest weight that can be configured, in thousandths: what a backend says of itself may not exceed it.
+_HEAVIEST = 256_000
 
 
 class Backend:
     """A backend and all that changes about it.
 
-    `weight` is the operator's, `effective` the same in thousandths after slow start: what policies use. `limit` is
-    the most leases at once after slow start, `math.inf` for none; `active` counts the leases out. `label` is what
-    hash policies know it by. `reason` and `since` (monotonic seconds) belong to `state`.
+    `weight` and `admin` are the operator's word, `reported` is what the backend says of itself. `effective` is the
+    weight in thousandths after both and slow start: what policies use. `limit` is the most leases at once, after the
+    same, `math.inf` for none; `active` counts the leases out, `reuses_total` those served on a connection that was
+    open already. `label` is what hash policies know it by. `reason` and `since` (monotonic seconds) belong to `state`.
+    `forced` tells that the pool is in panic and serves from here whatever checks and traffic say.
 
     `turn` (smooth round robin's counter), `estimate` and `sampled_at` (peak EWMA, seconds; `sampled_at` is minus
     infinity before the first sample) are the policy's; they live here so that they survive a reload.
@@ -46,6 +51,7 @@ class Backend:
         "estimate",
         "evidence",
         "failures_total",
+        "forced",
         "full_at",
         "id",
         "label",
@@ -53,7 +59,9 @@ class Backend:
         "max_active",
         "probing",
         "reason",
+        "reported",
         "resolved",
+        "reuses_total",
         "sampled_at",
         "sessions_total",
         "settings",
@@ -68,6 +76,8 @@ class Backend:
         self.address: Address = settings.address
         self.active = 0
         self.resolved = True
+        self.reported = NOTHING_REPORTED
+        self.forced = False
         self.checks = Checks()
         self.breaker = Breaker(now)
         self.evidence = Evidence(pool.outlier.window)
@@ -79,6 +89,7 @@ class Backend:
         self.estimate = 0.0
         self.sampled_at = -math.inf
         self.sessions_total = 0
+        self.reuses_total = 0
         self.connects_ok_total = 0
         self.connects_failed_total = 0
         self.failures_total = 0
@@ -99,17 +110,20 @@ class Backend:
 
     @property
     def state(self) -> State:
-        """The one word for its condition: the operator's wins over an ejection, that over what checks say."""
-        if self.admin != "ready":
-            return self.admin
+        """The one word for its condition: what the operator or it itself wants wins over an ejection, that over what
+        checks say. Of two wishes the stricter one counts.
+        """
+        admin, reported = self.admin, self.reported
+        if admin != "ready" or reported.state != "ready":
+            return "maint" if "maint" in (admin, reported.state) else "drain"
         if self.breaker.state != "closed":
             return "ejected"
-        return self.checks.state if self.resolved else "down"
+        return self.checks.state if self.resolved and not reported.down else "down"
 
     @property
     def wanted(self) -> bool:
-        """Whether the operator wants it chosen: ready, and of some weight. (Weight 0 means drain.)"""
-        return self.admin == "ready" and self.weight > 0
+        """Whether the operator and it itself want it chosen: ready, and of some weight. (Weight 0 means drain.)"""
+        return self.admin == "ready" and self.weight > 0 and self.reported.wanted
 
     @property
     def usable(self) -> bool:
@@ -117,6 +131,19 @@ class Backend:
         return (
             self.admin == "ready"
             and self.weight > 0
+            and self.resolved
+            and self.checks.state != "down"
+            and self.breaker.state != "open"
+            and self.reported.admits
+        )
+
+    @property
+    def sticks(self) -> bool:
+        """Whether it may serve sessions that are bound to it, full or not: also while it drains, or with weight 0."""
+        return self.forced or (
+            self.admin != "maint"
+            and self.reported.state != "maint"
+            and not self.reported.down
             and self.resolved
             and self.checks.state != "down"
             and self.breaker.state != "open"
@@ -141,9 +168,12 @@ class Backend:
         return factor
 
     def warm(self, factor: float) -> None:
-        """Set `effective` and `limit` to this share of what the operator set; a limit is at least 1."""
-        self.effective = max(1, round(self.weight * 1000 * factor)) if self.weight else 0
-        self.limit: float = math.inf if self.max_active is None else max(1, math.floor(self.max_active * factor))
+        """Set `effective` and `limit` to this share of what was configured and reported; a limit is at least 1."""
+        reported = self.reported
+        weight = min(_HEAVIEST, self.weight * 10 * reported.percent)
+        self.effective = max(1, round(weight * factor)) if weight else 0
+        most = self.max_active if reported.max_active is None else reported.max_active
+        self.limit: float = math.inf if most is None else max(1, math.floor(most * factor))
         self.watch_slots()
 
     def watch_slots(self) -> None:
@@ -156,6 +186,7 @@ class Backend:
     def retire(self) -> None:
         """It has left its pool: the leases that are still out concern no list any more."""
         self.probing = False
+        self.forced = False
         self.full_at = math.inf
 
     def __repr__(self) -> str:

@@ -13,7 +13,8 @@ class Change:
     """Backend `backend` of pool `pool` went from state `old` to state `new`.
 
     `reason` is the code of the check that decided ("L4CON", ...) or one of "consecutive", "wilson" (an ejection),
-    "probe" (a step of an ejection's end; `old` and `new` may then both be "ejected"), "operator" and "dns".
+    "probe" (a step of an ejection's end; `old` and `new` may then both be "ejected"), "operator", "report" (the
+    backend's own word) and "dns".
     `evidence` is a short sentence with the counts or bounds behind the decision.
     """
 

@@ -1,4 +1,4 @@
-"""The rules that move a backend between its states: checks, live traffic, the operator, names.
+"""The rules that move a backend between its states: checks, live traffic, the operator, its own word, names.
 
 Owns when a state flips, with what evidence, and when a slow start begins. Refuses to know who is chosen, who
 waits, and who wants the news: each verb returns the Change it made, or None.
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from lbproxy.balancing.backend import Backend, State
 from lbproxy.balancing.breaker import PROBES
 from lbproxy.balancing.change import Change
+from lbproxy.balancing.load_report import NOTHING_REPORTED, Report
 from lbproxy.balancing.outlier import Evidence, is_outlier, wilson
 from lbproxy.model import AdminState, PoolSettings
 
@@ -30,7 +31,7 @@ class Health:
         old = backend.state
         rise = self.settings.check.rise
         needed = 1 if backend.checks.state == "unknown" else rise
-        if old == "maint" or not backend.checks.passed(rise):
+        if backend.admin == "maint" or not backend.checks.passed(rise):
             return None
         return self._flipped(backend, old, code, f"{needed} of {needed} checks in a row passed", now)
 
@@ -39,7 +40,7 @@ class Health:
         backend.checks_failed_total += 1
         old = backend.state
         fall = self.settings.check.fall
-        if old == "maint" or not backend.checks.failed(fall):
+        if backend.admin == "maint" or not backend.checks.failed(fall):
             return None
         evidence = f"{fall} of {fall} checks in a row failed"
         return self._flipped(backend, old, code, f"{evidence}: {detail}" if detail else evidence, now)
@@ -82,6 +83,15 @@ class Health:
         backend.admin = admin
         return self._flipped(backend, old, "operator", f"set to {admin}", now)
 
+    def reported(self, backend: Backend, report: Report, now: float) -> Change | None:
+        """The backend's word on itself. Checks go on meanwhile, so what they say is not forgotten."""
+        old = backend.state
+        backend.reported = backend.reported.with_report(report)
+        evidence = f"its load report says: {backend.reported}"
+        return self._flipped(
+            backend, old, "report", f"{evidence} ({report.detail})" if report.detail else evidence, now
+        )
+
     def set_resolved(self, backend: Backend, resolved: bool, now: float) -> Change | None:
         """Whether the backend's name has an address."""
         old = backend.state
@@ -110,6 +120,8 @@ class Health:
             old = backend.state
             if not settings.check.enabled:
                 backend.checks.forget()
+            if settings.load_report is None:
+                backend.reported = NOTHING_REPORTED
             if settings.outlier.window != backend.evidence.window:
                 backend.evidence = Evidence(settings.outlier.window)
             if not settings.outlier.enabled and backend.breaker.state != "closed":

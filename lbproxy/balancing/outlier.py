@@ -15,6 +15,15 @@ _FLOOR = 0.10
 _SLICES = 60
 
 
+# A backend that does not do what was asked for, or does not speak this version, is not ill (RFC 9110, section 15.6).
+_HEALTHY = (501, 505)
+
+
+def failing_status(status: int) -> bool:
+    """Whether an answer of this status is the backend's failure: 500 to 599, but not 501 and 505."""
+    return 500 <= status <= 599 and status not in _HEALTHY
+
+
 def wilson(failures: int, sessions: int) -> tuple[float, float]:
     """The lower and the upper Wilson bound of a failure rate (E. B. Wilson, 1927), z = 1.96.
 

@@ -15,6 +15,7 @@ from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.budget import RetryBudget
 from lbproxy.balancing.change import Change, ignore
 from lbproxy.balancing.health import Health
+from lbproxy.balancing.load_report import Report
 from lbproxy.balancing.policies import POLICIES, Policy, Prepared, Random, Sampling
 from lbproxy.balancing.queue import Queue, Waiter
 from lbproxy.balancing.roster import Roster
@@ -86,6 +87,21 @@ class Pool:
             self._filled(backend)
         return backend
 
+    def take_sticky(self, backend: Backend, now: float, tried: Collection[Backend] = ()) -> Backend | None:
+        """Count a lease on just this backend, which a session is bound to; one `give_back` must end it.
+
+        None if it may not serve such sessions (see `Backend.sticks`), is no longer part of the pool, is among `tried`
+        or has no free slot. Nobody waits for one backend: a session that is told None is placed by `take` like
+        any other and bound anew, or, where stickiness is strict, refused.
+        """
+        if not backend.sticks or backend.full or not self._owns(backend) or backend in tried:
+            return None
+        # As in `take`: a slot that is being handed to those who wait is not free.
+        if self._attending and self._queue:
+            return None
+        self._lease(backend)
+        return backend
+
     def give_back(self, backend: Backend, now: float) -> None:
         """End a lease; a freed slot goes to the first waiter that may use it."""
         active = backend.active
@@ -133,22 +149,39 @@ class Pool:
         if self._sampling is not None:
             self._sampling.sampled(backend, seconds, now)
 
+    def opened(self, backend: Backend, now: float) -> None:
+        """A connect succeeded where it is no sample of latency, since answers are: see `answered`."""
+        backend.connects_ok_total += 1
+
+    def answered(self, backend: Backend, now: float, seconds: float) -> None:
+        """A response head came so long after the last byte of its request: a sample of latency, no proof of health.
+
+        Not for an answer that `failed` hears of: that samples failures in its own way.
+        """
+        if self._sampling is not None:
+            self._sampling.sampled(backend, seconds, now)
+
     def succeeded(self, backend: Backend, now: float) -> None:
-        """Traffic proved the backend alive. Once per session, before its `give_back`."""
+        """Traffic proved the backend alive: in HTTP, by an answer whose status is not a failing one.
+
+        Once per session, before its `give_back`.
+        """
         if backend.breaker.state == "closed":
             backend.evidence.succeeded(now)
         elif self._owns(backend):
             self._settle([self._health.succeeded(backend, now)], now)
 
     def failed(self, backend: Backend, now: float, elapsed: float = 0.0, *, cut: bool = False) -> None:
-        """A session failed by the backend's doing: no connection after `elapsed` seconds, or with `cut` a broken one.
+        """A session failed by the backend's doing: no connection after `elapsed` seconds, or with `cut` a broken one,
+        no answer on it in time, or an answer with a failing status.
 
-        Once per try, before its `give_back`. The length of a session that was cut says nothing about latency.
+        Once per try, before its `give_back`. `elapsed` is the time that an answer was waited for; the length of a
+        relay that was cut says nothing about latency and is left out.
         """
         if not cut:
             backend.connects_failed_total += 1
         if self._sampling is not None:
-            self._sampling.failed(backend, 0.0 if cut else elapsed, now)
+            self._sampling.failed(backend, elapsed, now)
         if self._owns(backend):
             self._settle([self._health.failed(backend, now)], now)
 
@@ -169,6 +202,18 @@ class Pool:
         """The operator's word; lasts until the next reconfiguration."""
         if self._owns(backend):
             self._settle([self._health.set_admin(backend, state, now)], now, certain=True)
+
+    def reported(self, backend: Backend, report: Report, now: float) -> None:
+        """The backend's word on its own load. It lasts until it says otherwise, or is no longer asked.
+
+        `percent` is of the operator's weight; hash policies keep their tables and let as many keys pass by as the
+        weight falls short, as they do while a backend warms up. Of the operator's state and the reported one
+        the stricter counts, so "ready" lifts no maintenance that the operator ordered. "down" counts at once, and
+        until "up": checks do not lift it.
+        """
+        before = backend.reported
+        if self._owns(backend) and before != before.with_report(report):
+            self._settle([self._health.reported(backend, report, now)], now, certain=True)
 
     def set_weight(self, backend: Backend, weight: int, now: float) -> None:
         """The operator's weight; 0 lets the backend run empty. Lasts until the next reconfiguration."""
@@ -295,6 +340,14 @@ class Pool:
                 self._notify(change)
             self._attend(now)
 
+    def _lease(self, backend: Backend) -> None:
+        """Count a lease. `take` does the same without the call, since every session passes there."""
+        backend.active = active = backend.active + 1
+        backend.sessions_total += 1
+        self.active += 1
+        if active >= backend.full_at:
+            self._filled(backend)
+
     def _filled(self, backend: Backend) -> None:
         """A lease was given out that may have been the last one."""
         if backend.probing:
@@ -331,11 +384,7 @@ class Pool:
                 elif (found := self._match(now)) is not None:
                     waiter, backend = found
                     self._queue.remove(waiter)
-                    backend.active += 1
-                    backend.sessions_total += 1
-                    self.active += 1
-                    if backend.active >= backend.full_at:
-                        self._filled(backend)
+                    self._lease(backend)
                     waiter.granted(backend, now)
                 else:
                     break

@@ -40,6 +40,7 @@ class Roster:
         together = all(backend.warm_since is not None for backend in found.serving)
         for backend, share in zip(backends, shares, strict=True):
             backend.probing = backend.breaker.state == "half-open" and not found.panic
+            backend.forced = found.panic and backend in found.serving
             backend.warm(1.0 if together else share)
             # While anybody warms up, each tick is a step.
             self.wake = min(self.wake, backend.breaker.until if backend.warm_since is None else now)

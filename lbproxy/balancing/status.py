@@ -9,12 +9,14 @@ import math
 from typing import TYPE_CHECKING
 
 from lbproxy.balancing.backend import Backend
+from lbproxy.balancing.load_report import NOTHING_REPORTED, Reported
 
 if TYPE_CHECKING:
     from lbproxy.balancing.pool import Pool
 
 _TOTALS = (
     "sessions_total",
+    "reuses_total",
     "connects_ok_total",
     "connects_failed_total",
     "failures_total",
@@ -47,6 +49,8 @@ def backend_status(backend: Backend, now: float) -> dict[str, object]:
         "address": str(backend.address),
         "state": backend.state,
         "reason": backend.reason,
+        "admin": backend.admin,
+        "reported": reported_status(backend.reported),
         "breaker": backend.breaker.state,
         "checks": backend.checks.state,
         "resolved": backend.resolved,
@@ -57,4 +61,16 @@ def backend_status(backend: Backend, now: float) -> dict[str, object]:
         "limit": None if backend.limit == math.inf else int(backend.limit),
         "backup": backend.backup,
         **{name: getattr(backend, name) for name in _TOTALS},
+    }
+
+
+def reported_status(reported: Reported) -> dict[str, object] | None:
+    """What a backend says of itself; None when it has said nothing that matters."""
+    if reported == NOTHING_REPORTED:
+        return None
+    return {
+        "state": reported.state,
+        "down": reported.down,
+        "percent": reported.percent,
+        "max_active": reported.max_active,
     }

@@ -40,8 +40,8 @@ class RequestHead:
     what is sent as Host, with the port where it is not the scheme's. `encoded_slash` tells that the path holds %2F.
 
     `fields` are those that may be sent on, in their order; `kept` is their lines in one piece. In neither are: Host,
-    framing, hop-by-hop fields and what `Connection` names, and those that tell where a request came from. The latter
-    are in `origin` (Forwarded, X-Forwarded-*, X-Real-IP, True-Client-IP, X-Request-ID).
+    Expect, TE, framing, hop-by-hop fields and what `Connection` names, and those that tell where a request came from.
+    The latter are in `origin` (Forwarded, X-Forwarded-*, X-Real-IP, True-Client-IP, X-Request-ID).
 
     `length` is that of the body, 0 for none, or CHUNKED; `has_length` tells whether it was written. `close` is True
     when the client wants no further answer on this connection. `expect` means 100-continue; `upgrade` is the protocols

@@ -20,7 +20,7 @@ from lbproxy.net.relaying import RelayShared, RelaySide
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.clients import ClientTls
 from lbproxy.net.tls.failures import TlsFailure
-from lbproxy.session.relay import Relay
+from lbproxy.session.seeking import Seeker
 
 _UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EALREADY})
 
@@ -53,7 +53,7 @@ class BackendSide(RelaySide):
         self,
         shared: RelayShared,
         sock: Socket,
-        session: Relay,
+        session: Any,
         target: Any,
         tls: ClientTls | None,
         address: Address,
@@ -161,7 +161,7 @@ class ProxyClientFactory:
         self._balancer = balancer
         self._shared = shared
 
-    def connect(self, session: Relay, now: float) -> None:
+    def connect(self, session: Seeker, now: float) -> None:
         """See Factory in session/seams.py."""
         pool = session.pool
         assert pool is not None  # a session looks for a backend once it has a route
@@ -172,7 +172,11 @@ class ProxyClientFactory:
         session.backend = backend
         self.dial(session, now)
 
-    def dial(self, session: Relay, now: float) -> None:
+    def dial(self, session: Seeker, now: float) -> None:
+        """See Factory in session/seams.py."""
+        self.dial_fresh(session, now)
+
+    def dial_fresh(self, session: Seeker, now: float) -> None:
         """See Factory in session/seams.py."""
         backend = session.backend
         assert backend is not None
@@ -195,9 +199,12 @@ class ProxyClientFactory:
             sock.close()
             session.dial_failed(connect_error(code))
             return
-        side = BackendSide(self._shared, sock, session, target[1], tls, backend.address)
+        side = self._side(sock, session, target[1], tls, backend.address)
         session.dialling(side)
         side.watch(WRITE)
+
+    def _side(self, sock: Socket, session: Any, target: Any, tls: ClientTls | None, address: Address) -> BackendSide:
+        return BackendSide(self._shared, sock, session, target, tls, address)
 
     def unreachable(self, backend: Backend) -> None:
         """See Factory in session/seams.py."""

@@ -18,17 +18,25 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbproxy.errors import INTERNAL, Outcome
+from lbproxy.http.forwarding import Introducer
+from lbproxy.http.hsts import hsts_field
+from lbproxy.http.request_head import RequestReader
 from lbproxy.model import ListenerSettings, Timeouts
+from lbproxy.model_http import HttpSettings
 from lbproxy.net.accepted import AcceptedSide
 from lbproxy.net.admission import Admission, Total
+from lbproxy.net.http1.client import ClientConnection
 from lbproxy.net.polling import READ
 from lbproxy.net.sockets import Socket, accept
 from lbproxy.net.tls.complaints import Complaints
 from lbproxy.net.tls.sites import Refusal, Sites
 from lbproxy.net.worker import Worker
 from lbproxy.preamble import ClientHello
-from lbproxy.routing import ListenerRoutes, Route
-from lbproxy.session.relay import Endpoint, Relay
+from lbproxy.routing import HttpRoutes, ListenerRoutes, Route
+from lbproxy.session.arrival import Arrival, Endpoint
+from lbproxy.session.conversation import Conversation
+from lbproxy.session.http_seams import Front
+from lbproxy.session.relay import Relay
 from lbproxy.session.seams import Opening
 
 # Accepted in one go at the most, so that a storm of new clients does not starve those who are here.
@@ -63,7 +71,7 @@ class Listener:
     def __init__(
         self,
         settings: ListenerSettings,
-        routes: ListenerRoutes,
+        routes: ListenerRoutes | HttpRoutes,
         worker: Worker,
         total: Total,
         timeouts: Timeouts,
@@ -79,21 +87,54 @@ class Listener:
         self.handshakes: Counter[str] = Counter()
         self._complaints = Complaints(settings.name, worker.clock)
         self._said = float("-inf")
+        self.only_route: Route | None = None
         self.configure(settings, routes, timeouts, sites)
 
     def configure(
-        self, settings: ListenerSettings, routes: ListenerRoutes, timeouts: Timeouts, sites: Sites | None = None
+        self,
+        settings: ListenerSettings,
+        routes: ListenerRoutes | HttpRoutes,
+        timeouts: Timeouts,
+        sites: Sites | None = None,
     ) -> None:
-        """Go by other settings from now on, binds apart. What has begun goes on as it began."""
+        """Go by other settings from now on, binds apart. What has begun goes on as it began; the next request of a
+        conversation goes by the new ones.
+        """
         self.settings = settings
-        self.routes = routes
-        self.only_route = routes.only
         self.sites = sites
         header, tls = settings.proxy_from is not None, sites is not None
-        hello = not tls and routes.by_name
+        hello = False
+        self.http = isinstance(routes, HttpRoutes)
+        if isinstance(routes, HttpRoutes):
+            self.front = self._front(settings.http, routes, timeouts, secure=tls)
+            self.routes = ListenerRoutes(())
+            self.only_route = None
+        else:
+            self.routes = routes
+            self.only_route = routes.only
+            hello = not tls and routes.by_name
         self.opening = Opening(header, hello, tls, timeouts, plain=not (header or hello or tls))
         self.admission.configure(settings)
         self.resume()
+
+    def _front(self, settings: HttpSettings, routes: HttpRoutes, timeouts: Timeouts, *, secure: bool) -> Front:
+        worker = self.worker
+        hsts = settings.hsts
+        return Front(
+            settings,
+            routes,
+            RequestReader(settings, secure=secure),
+            Introducer(settings, worker.instance, worker.ids),
+            secure,
+            hsts_field(hsts, settings.hsts_subdomains)[2] if secure and hsts is not None else b"",
+            {page.status: page for page in settings.error_pages},
+            timeouts,
+            self._belongs,
+        )
+
+    def _belongs(self, server_name: str | None, host: str) -> bool:
+        """See Front (threats.md L2)."""
+        return self.sites is None or self.sites.alike(server_name, host)
 
     def use_sites(self, sites: Sites) -> None:
         """End TLS with these for new handshakes; those that have begun go on with what they have."""
@@ -147,7 +188,7 @@ class Listener:
         """See Gate."""
         return self.routes.find(client_ip, server_name, [name.decode("latin-1") for name in protocols])
 
-    def secure(self, session: Relay, hello: ClientHello) -> None:
+    def secure(self, session: Arrival, hello: ClientHello) -> None:
         """See Gate."""
         side = session.client
         if self.sites is None or not isinstance(side, AcceptedSide):
@@ -159,13 +200,13 @@ class Listener:
         else:
             side.ask_handshake(site)
 
-    def handshake_ended(self, session: Relay, result: str, message: str) -> None:
+    def handshake_ended(self, session: Arrival, result: str, message: str) -> None:
         """See Gate."""
         self.handshakes[result] += 1
         if message:
             self.complain(session, result, message)
 
-    def complain(self, session: Relay, word: str, message: str) -> None:
+    def complain(self, session: Arrival, word: str, message: str) -> None:
         """See Gate."""
         self._complaints.complain(session.source[0], word, message)
 
@@ -251,8 +292,12 @@ class Port:
         admission.entered()
         worker = listener.worker
         local = self._local or _endpoint(sock.getsockname())
-        session = Relay(worker, listener, peer, local, worker.session_time())
-        session.begin(AcceptedSide(worker, sock, session))
+        if listener.http:
+            conversation = Conversation(worker, listener, peer, local, worker.session_time())
+            conversation.begin(ClientConnection(worker, sock, conversation))
+        else:
+            session = Relay(worker, listener, peer, local, worker.session_time())
+            session.begin(AcceptedSide(worker, sock, session))
 
     def doWrite(self) -> None:
         """Ports are never written to."""

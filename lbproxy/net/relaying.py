@@ -10,7 +10,7 @@ import errno
 import math
 import os
 import socket
-from typing import Protocol
+from typing import Any, Protocol
 
 from lbproxy.net.dialing import set_liveness
 from lbproxy.net.polling import READ, WRITE
@@ -20,7 +20,6 @@ from lbproxy.net.tls.failures import TlsFailure, Truncated
 from lbproxy.net.tls.transport import SecureShared, SecureTransport
 from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW
 from lbproxy.net.wheel import Wheel
-from lbproxy.session.relay import Relay
 from lbproxy.session.seams import Side
 
 _NEVER_LOOKED = -1
@@ -70,7 +69,8 @@ class RelaySide(SecureTransport):
     )
     shared: RelayShared
 
-    def __init__(self, shared: RelayShared, sock: Socket, session: Relay) -> None:
+    def __init__(self, shared: RelayShared, sock: Socket, session: Any) -> None:
+        """`session` is a Relay; connections that speak HTTP put others in its place, and hear of events themselves."""
         super().__init__(shared, sock)
         self.session = session
         self.peer: RelaySide | None = None

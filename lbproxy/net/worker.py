@@ -7,6 +7,7 @@ and the factory of backend sides. It owns no listener and no pool.
 from __future__ import annotations
 
 import itertools
+import random
 import resource
 import secrets
 import time
@@ -15,7 +16,12 @@ from typing import Any
 
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import LOCAL_RESOURCE
+from lbproxy.http.dates import date_line
+from lbproxy.http.identity import RequestIds
 from lbproxy.net.backend import Balancer, ProxyClientFactory
+from lbproxy.net.http1.client import ClientConnection
+from lbproxy.net.http1.factory import HttpClientFactory
+from lbproxy.net.http1.idle import IdleConnections
 from lbproxy.net.lingering import Lingering
 from lbproxy.net.polling import poller_for
 from lbproxy.net.splicing import Pipes
@@ -23,7 +29,13 @@ from lbproxy.net.tls.handshakes import Handshakes
 from lbproxy.net.tls.way import channel_class
 from lbproxy.net.transport import Budget
 from lbproxy.net.wheel import Timed, Wheel
+from lbproxy.routing.keys import KeyOf, key_reader
+from lbproxy.session.arrival import Arrival
+from lbproxy.session.conversation import Conversation
+from lbproxy.session.exchange import Exchange
 from lbproxy.session.relay import Relay
+from lbproxy.session.seams import ClientSide, Gate
+from lbproxy.session.sticking import Sticking
 
 
 def descriptor_limit() -> int:
@@ -42,8 +54,16 @@ def linger_limit() -> int:
     return min(256, descriptor_limit() // 64)
 
 
-def _holds(session: Relay) -> int:
+def _holds(session: Arrival) -> int:
     return session.holds
+
+
+def _unheard(_exchange: Exchange, _now: float) -> None:
+    """Nobody wants to hear of exchanges."""
+
+
+def _unheard_too(_conversation: Conversation) -> None:
+    """Nobody wants to hear of conversations."""
 
 
 class Worker:
@@ -53,16 +73,20 @@ class Worker:
         self,
         reactor: Any,
         balancer: Balancer,
-        ended: Callable[[Relay, float], None],
+        ended: Callable[[Relay | Conversation, float], None],
         fault: Callable[[BaseException], None],
         *,
         buffers: int,
         handshakes: int = 256,
+        answered: Callable[[Exchange, float], None] = _unheard,
+        conversation_over: Callable[[Conversation], None] = _unheard_too,
+        random: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`ended` hears of every session's end, `fault` of every exception of ours; `buffers` is in bytes, `handshakes`
-        how many may be under way at once.
+        """`ended` hears of every session's end, `answered` of every exchange's and `conversation_over` of every client
+        that spoke HTTP and has left, `fault` of every exception of ours; `buffers` is in bytes, `handshakes` how many
+        may be under way at once.
         """
         self.reactor = reactor
         self.clock = clock
@@ -78,7 +102,20 @@ class Worker:
         self.factory = ProxyClientFactory(balancer, self)
         self.pools: Mapping[str, Pool] = balancer.pools
         self.ended = ended
+        self.answered = answered
+        self.conversation_over = conversation_over
         self.fault = fault
+        self.random = random
+        self.idle = IdleConnections(self)
+        self.http_factory = HttpClientFactory(balancer, self)
+        self.ids = RequestIds(secrets.token_bytes)
+        # What tells this instance from others in Via.
+        self.instance = secrets.token_hex(4).encode()
+        self._sticky_key = secrets.token_bytes(32)
+        self._sticking: dict[str, Sticking] = {}
+        self._keys: dict[str, KeyOf] = {}
+        self._date = b""
+        self._date_second = -1
         # Unique among instances too, since backends and logs of several may meet.
         self._id_prefix = secrets.token_hex(5)
         self._ids = itertools.count()
@@ -96,9 +133,47 @@ class Worker:
         for resume in self.when_room:
             resume()
 
-    def sessions(self) -> list[Relay]:
+    def sessions(self) -> list[Arrival]:
         """All sessions under way."""
-        return [timed for timed in self.wheel if isinstance(timed, Relay)]
+        return [timed for timed in self.wheel if isinstance(timed, Arrival)]
+
+    def drain(self, gate: Gate | None = None) -> None:
+        """Let conversations in HTTP end with the answer at hand: those of this listener, or (None) all of them."""
+        for session in self.sessions():
+            if isinstance(session, Conversation) and gate in (None, session.gate):
+                session.drain()
+
+    # What exchanges ask for: see World.
+
+    def key_of(self, hash_key: str) -> KeyOf:
+        """See World."""
+        reader = self._keys.get(hash_key)
+        if reader is None:
+            reader = self._keys[hash_key] = key_reader(hash_key)
+        return reader
+
+    def sticking(self, pool: Pool) -> Sticking:
+        """See World. Settings that change make it anew: what was learnt by other rules is worth nothing."""
+        settings = pool.settings.http.sticky
+        name = pool.settings.name
+        sticking = self._sticking.get(name)
+        if sticking is None or sticking.settings != settings:
+            assert settings is not None  # it is asked where there are some
+            sticking = self._sticking[name] = Sticking(name, settings, self._sticky_key)
+        return sticking
+
+    def http_side(self, client: ClientSide | None) -> ClientConnection:
+        """See World."""
+        assert isinstance(client, ClientConnection)  # the listener makes these for conversations
+        return client
+
+    def date(self) -> bytes:
+        """The line of the field Date, for now."""
+        second = int(self.wall())
+        if second != self._date_second:
+            self._date_second = second
+            self._date = date_line(second)
+        return self._date
 
     def new_id(self) -> str:
         """See World."""
@@ -116,6 +191,7 @@ class Worker:
             self._ticking.cancel()
             self._ticking = None
         self.pipes.close()
+        self.idle.close()
         for one in list(self.lingering):
             one.end()
 
@@ -152,7 +228,7 @@ class Worker:
             self._ticking = self.reactor.callLater(self.wheel.tick, self._tick)
 
     def _expiry_broken(self, timed: Timed, problem: Exception) -> None:
-        if isinstance(timed, Relay):
+        if isinstance(timed, Arrival):
             timed.broken(problem)
         else:
             self.fault(problem)

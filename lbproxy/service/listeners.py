@@ -55,15 +55,18 @@ class Listeners:
         table = RoutingTable(configuration)
         wanted = {listener.name: listener for listener in configuration.listeners}
         for name in self.by_name.keys() - wanted.keys():
-            self.by_name.pop(name).close()
+            listener = self.by_name.pop(name)
+            listener.close()
+            worker.drain(listener)
         for name, settings in wanted.items():
-            routes = table.for_listener(name)
+            http = settings.protocol == "http"
+            routes = table.for_http_listener(name) if http else table.for_listener(name)
             timeouts = _timeouts(configuration, settings)
-            listener = self.by_name.get(name)
-            if listener is None:
+            present = self.by_name.get(name)
+            if present is None:
                 self.by_name[name] = Listener(settings, routes, worker, self._total, timeouts, sites.get(name))
             else:
-                listener.configure(settings, routes, timeouts, sites.get(name))
+                present.configure(settings, routes, timeouts, sites.get(name))
         # Two rounds: an address that moves from one listener to another is let go before it is taken.
         for final in (False, True):
             for name, settings in wanted.items():

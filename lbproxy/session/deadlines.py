@@ -16,6 +16,7 @@ from lbproxy.session.phases import CONNECT, DATA, ENDING, HANDSHAKE, HEADER, HEL
 from lbproxy.session.seams import Side
 
 if TYPE_CHECKING:
+    from lbproxy.session.arrival import Arrival
     from lbproxy.session.relay import Relay
 
 # How often a reset is tried again while the other side still takes bytes; the wheel's own tick is the least.
@@ -34,24 +35,27 @@ def expire(session: Relay, now: float) -> float | None:
         return _connecting(session, now)
     if phase == QUEUE:
         return _waiting(session, session.queued_at + session.timeouts.queue - now, "queue", errors.QUEUE_TIMEOUT)
-    if phase == HEADER:
+    return _ending(session, now) if phase == ENDING else opening_expires(session, now)
+
+
+def opening_expires(session: Arrival, now: float) -> float | None:
+    """Act on what is due at `now` before a session's route is known."""
+    if session.phase == HEADER:
         left = session.started + session.timeouts.proxy_header - now
         if left <= 0:
             session.rule = "P2"
         return _waiting(session, left, "proxy_header", errors.PROXY_HEADER_TIMEOUT)
-    if phase in (HELLO, HANDSHAKE):
-        return _opening(session, now)
-    return _ending(session, now) if phase == ENDING else None
+    return _opening(session, now) if session.phase in (HELLO, HANDSHAKE) else None
 
 
-def _waiting(session: Relay, left: float, timer: str, outcome: Outcome) -> float | None:
+def _waiting(session: Arrival, left: float, timer: str, outcome: Outcome) -> float | None:
     if left > 0:
         return left
     session.time_out(timer, outcome)
     return None
 
 
-def _opening(session: Relay, now: float) -> float | None:
+def _opening(session: Arrival, now: float) -> float | None:
     """TLS is ended here and has its time; or a name is waited for, which nobody has to tell."""
     if session.opening.tls:
         left = session.hello_began + session.timeouts.tls_handshake - now

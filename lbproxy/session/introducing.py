@@ -9,10 +9,10 @@ from lbproxy.preamble import ProxyTls, encode_v1, encode_v2
 from lbproxy.session.secured import tls_for_backends
 
 if TYPE_CHECKING:
-    from lbproxy.session.relay import Relay
+    from lbproxy.session.arrival import Arrival
 
 
-def introduction(session: Relay, settings: SendProxySettings) -> bytes:
+def introduction(session: Arrival, settings: SendProxySettings) -> bytes:
     """The header for this client. UNIX peers have no address to tell; then it says so (UNKNOWN, or UNSPEC)."""
     source = session.source if session.source[0] else None
     local = session.local if session.local[0] else None
@@ -30,7 +30,7 @@ def introduction(session: Relay, settings: SendProxySettings) -> bytes:
     )
 
 
-def _tls(session: Relay) -> ProxyTls | None:
+def _tls(session: Arrival) -> ProxyTls | None:
     """Of the TLS that we ended, else what the header that came in front of this session told."""
     if session.tls is not None:
         return tls_for_backends(session.tls)

@@ -1,4 +1,4 @@
-"""The beginning of a relay: what a client sends before its route is known.
+"""The beginning of a session: what a client sends before its route is known.
 
 Owns the PROXY header and the ClientHello, in this order, and what becomes of a client that sends something else.
 Refuses to know TLS beyond that message: the gate begins it.
@@ -14,7 +14,7 @@ from lbproxy.session.phases import HANDSHAKE, HEADER, HELLO
 from lbproxy.session.seams import ClientSide
 
 if TYPE_CHECKING:
-    from lbproxy.session.relay import Relay
+    from lbproxy.session.arrival import Arrival
 
 # For those who speak HTTP to a port that speaks TLS (threats.md L10).
 _HINT = b"This port speaks TLS. Write https:// in the address.\n"
@@ -26,7 +26,7 @@ _SPEAK_TLS = (
 _NOT_TLS = "L10"
 
 
-def begin(session: Relay, client: ClientSide) -> None:
+def begin(session: Arrival, client: ClientSide) -> None:
     """Wait for what comes first. Without a header it is known already who is admitted."""
     session.timeouts = session.opening.timeouts
     if not session.opening.header:
@@ -39,7 +39,7 @@ def begin(session: Relay, client: ClientSide) -> None:
     client.start_reading()
 
 
-def opening_arrived(session: Relay, client: ClientSide) -> None:
+def opening_arrived(session: Arrival, client: ClientSide) -> None:
     """The client sent bytes; its side keeps them."""
     if session.reader is not None:
         _header_arrived(session, client, session.reader)
@@ -47,7 +47,7 @@ def opening_arrived(session: Relay, client: ClientSide) -> None:
         _hello_arrived(session, client, session.hello_reader)
 
 
-def _header_arrived(session: Relay, client: ClientSide, reader: HeaderReader) -> None:
+def _header_arrived(session: Arrival, client: ClientSide, reader: HeaderReader) -> None:
     try:
         header = reader.feed(client.take_kept())
     except PreambleError as problem:
@@ -60,7 +60,7 @@ def _header_arrived(session: Relay, client: ClientSide, reader: HeaderReader) ->
         _introduced(session, client, header)
 
 
-def _introduced(session: Relay, client: ClientSide, header: ProxyHeader) -> None:
+def _introduced(session: Arrival, client: ClientSide, header: ProxyHeader) -> None:
     """The header told who the client is: now it can be admitted."""
     session.header = header
     if header.source is not None:
@@ -76,10 +76,10 @@ def _introduced(session: Relay, client: ClientSide, header: ProxyHeader) -> None
     if opening.tls or (opening.hello and header.authority is None):
         _await_hello(session, client)
     else:
-        session.choose_route()
+        session.proceed()
 
 
-def _await_hello(session: Relay, client: ClientSide) -> None:
+def _await_hello(session: Arrival, client: ClientSide) -> None:
     """TLS is ended here, or routes ask which name the client wants: both are in its first message."""
     session.phase = HELLO
     session.hello_reader = reader = HelloReader()
@@ -91,7 +91,7 @@ def _await_hello(session: Relay, client: ClientSide) -> None:
         _hello_arrived(session, client, reader)
 
 
-def _hello_arrived(session: Relay, client: ClientSide, reader: HelloReader) -> None:
+def _hello_arrived(session: Arrival, client: ClientSide, reader: HelloReader) -> None:
     try:
         hello = reader.feed(client.kept)
     except PreambleError as problem:
@@ -106,14 +106,14 @@ def _hello_arrived(session: Relay, client: ClientSide, reader: HelloReader) -> N
         session.phase = HANDSHAKE
         session.gate.secure(session, hello)
     else:
-        session.choose_route()
+        session.proceed()
 
 
-def _no_hello(session: Relay, client: ClientSide, problem: PreambleError) -> None:
+def _no_hello(session: Arrival, client: ClientSide, problem: PreambleError) -> None:
     """Something else than TLS: no name to go by, or no way to go on."""
     foreign = problem.rule == _NOT_TLS
     if foreign and not session.opening.tls:
-        session.choose_route()
+        session.proceed()
         return
     session.rule = problem.rule
     if not session.opening.tls:
@@ -123,7 +123,7 @@ def _no_hello(session: Relay, client: ClientSide, problem: PreambleError) -> Non
     session.refuse_handshake("not_tls" if foreign else "client_hello", problem.message, answer)
 
 
-def silent(session: Relay) -> None:
+def silent(session: Arrival) -> None:
     """No byte came in time: a client of a protocol in which the server speaks first. It named nobody."""
     session.hello_reader = None
-    session.choose_route()
+    session.proceed()

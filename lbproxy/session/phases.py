@@ -1,6 +1,6 @@
-"""The phases of a relay.
+"""The phases of a session.
 
-The phases, in order; each line is what may come next:
+Those of a relay, in order; each line is what may come next:
 
     HEADER     a PROXY header is awaited         -> HELLO, QUEUE, CONNECT, OVER
     HELLO      a TLS ClientHello is awaited      -> HANDSHAKE, QUEUE, CONNECT, OVER
@@ -10,7 +10,30 @@ The phases, in order; each line is what may come next:
     DATA       bytes go both ways                -> CONNECT (reset before any byte), ENDING, OVER
     ENDING     one side was reset; the other still gets what is on its way to it -> OVER
     OVER       both sides are closed, the record is written
+
+A conversation in HTTP has the same beginning, then REQUEST (a request is awaited, or an exchange under way), TUNNEL
+(bytes go both ways after an upgrade) and OVER. Its exchanges go through
+
+    QUEUE      as above                          -> CONNECT, LAST, OVER
+    CONNECT    as above, pauses before a further try included -> ANSWER, QUEUE, LAST, OVER
+    ANSWER     the request is sent, its answer is awaited     -> CONNECT (a further try), DATA, LAST, TUNNEL, OVER
+    DATA       the answer's body comes           -> LAST, OVER
+    LAST       the client still has to take the end of the answer -> OVER
+    TUNNEL     as above                          -> OVER
 """
 
-HEADER, HELLO, HANDSHAKE, QUEUE, CONNECT, DATA, ENDING, OVER = range(8)
-PHASES = ("header", "hello", "handshake", "queue", "connect", "data", "ending", "over")
+HEADER, HELLO, HANDSHAKE, QUEUE, CONNECT, DATA, ENDING, OVER, REQUEST, ANSWER, LAST, TUNNEL = range(12)
+PHASES = (
+    "header",
+    "hello",
+    "handshake",
+    "queue",
+    "connect",
+    "data",
+    "ending",
+    "over",
+    "request",
+    "answer",
+    "last",
+    "tunnel",
+)

@@ -24,9 +24,10 @@ class TryRecord(msgspec.Struct):
     address: str
     error: str | None
     ms: float
-    # Of the retry classes TCP knows A alone: nothing was sent.
+    # See Try.
     klass: str = msgspec.field(name="class", default="A")
     detail: str = ""
+    reused: bool = False
 
 
 class RelayRecord(msgspec.Struct):
@@ -185,4 +186,4 @@ def _text(raw: bytes) -> str:
 
 def _try(one: Try) -> TryRecord:
     error = None if one.error is None else one.error.value
-    return TryRecord(one.backend, one.address, error, _ms(one.seconds), detail=one.detail[:_FIELD])
+    return TryRecord(one.backend, one.address, error, _ms(one.seconds), one.klass, one.detail[:_FIELD], one.reused)

@@ -14,7 +14,9 @@ from lbproxy.errors import TryError
 @dataclass(frozen=True, slots=True)
 class Try:
     """One attempt at one backend: `error` is None for the one that succeeded, `seconds` is how long it took, `detail`
-    says more about the error where that is known.
+    says more about the error where that is known. `klass` is what was known of the request when it failed: "A" nothing
+    was sent, "B" it went on a connection that had served before and said nothing, "C" the backend may have acted on
+    it, "D" an answer had begun. `reused` tells that its connection had served before.
     """
 
     backend: str
@@ -22,6 +24,8 @@ class Try:
     error: TryError | None
     seconds: float
     detail: str = ""
+    klass: str = "A"
+    reused: bool = False
 
 
 def may_try_again(*, made: int, limit: int, since_first: float, window: float) -> bool:

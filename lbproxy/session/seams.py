@@ -14,7 +14,14 @@ from lbproxy.preamble import ClientHello
 from lbproxy.routing import Route
 
 if TYPE_CHECKING:
+    from lbproxy.routing.keys import KeyOf
+    from lbproxy.session.arrival import Arrival
+    from lbproxy.session.conversation import Conversation
+    from lbproxy.session.exchange import Exchange
+    from lbproxy.session.http_seams import Front, HttpClientSide
     from lbproxy.session.relay import Relay
+    from lbproxy.session.seeking import Seeker
+    from lbproxy.session.sticking import Sticking
 
 
 class Side(Protocol):
@@ -94,24 +101,27 @@ class ClientSide(Side, Protocol):
 class Wheel(Protocol):
     """The deadlines of all sessions; see lbproxy/net/wheel.py."""
 
-    def add(self, timed: Relay, delay: float, /) -> None:
+    def add(self, timed: Arrival, delay: float, /) -> None:
         """Ask `timed.expire` after `delay` seconds."""
 
-    def sooner(self, timed: Relay, delay: float, /) -> None:
+    def sooner(self, timed: Arrival, delay: float, /) -> None:
         """Make sure that `timed.expire` is asked within `delay` seconds."""
 
-    def discard(self, timed: Relay, /) -> None:
+    def discard(self, timed: Arrival, /) -> None:
         """Ask no more."""
 
 
 class Factory(Protocol):
     """Finds a backend and connects to it; see lbproxy/net/backend.py."""
 
-    def connect(self, session: Relay, now: float) -> None:
+    def connect(self, session: Seeker, now: float) -> None:
         """Choose a backend and dial it. The session hears `none_taken`, or `dialling` and what comes of it."""
 
-    def dial(self, session: Relay, now: float) -> None:
+    def dial(self, session: Seeker, now: float) -> None:
         """Dial the backend that the session holds."""
+
+    def dial_fresh(self, session: Seeker, now: float) -> None:
+        """As `dial`, on a new connection."""
 
     def unreachable(self, backend: Backend) -> None:
         """A try at this backend failed: where its name has several addresses, dial another one next."""
@@ -134,11 +144,12 @@ class Opening:
 
 
 class Gate(Protocol):
-    """The listener that a session came through."""
+    """The listener that a session came through. `front` is there where it speaks HTTP."""
 
     name: str
     opening: Opening
     only_route: Route | None
+    front: Front
 
     @property
     def sessions(self) -> int:
@@ -147,13 +158,13 @@ class Gate(Protocol):
     def find_route(self, client_ip: str, server_name: str | None, protocols: tuple[bytes, ...]) -> Route | None:
         """Which pool serves this client, who asked for this name and offers these protocols; see `only_route`."""
 
-    def secure(self, session: Relay, hello: ClientHello) -> None:
+    def secure(self, session: Arrival, hello: ClientHello) -> None:
         """Begin TLS with the client: the session hears `secured` or `handshake_failed`."""
 
-    def complain(self, session: Relay, word: str, message: str) -> None:
+    def complain(self, session: Arrival, word: str, message: str) -> None:
         """Have the log tell, now and then, that a client's TLS was cut for `word`."""
 
-    def handshake_ended(self, session: Relay, result: str, message: str) -> None:
+    def handshake_ended(self, session: Arrival, result: str, message: str) -> None:
         """Count the end of a handshake: "full", "resumed" or the word of a failure, with a sentence for the log."""
 
     def admit(self, client_ip: str) -> Outcome | None:
@@ -176,17 +187,47 @@ class World(Protocol):
 
     @property
     def factory(self) -> Factory:
-        """Who connects to backends."""
+        """Who connects relays to backends."""
+
+    @property
+    def http_factory(self) -> Factory:
+        """Who finds connections to backends for exchanges."""
 
     @property
     def pools(self) -> Mapping[str, Pool]:
         """The pools by name, as they are configured now."""
 
+    @property
+    def wall(self) -> Callable[[], float]:
+        """POSIX seconds: what dates mean."""
+
+    @property
+    def random(self) -> Callable[[], float]:
+        """Floats in [0, 1)."""
+
+    def later(self, delay: float, call: Callable[[], None], /) -> object:
+        """Call after `delay` seconds."""
+
+    def key_of(self, hash_key: str) -> KeyOf:
+        """What a hash key of the configuration means for requests."""
+
+    def sticking(self, pool: Pool) -> Sticking:
+        """How the clients of this pool stay with their backends."""
+
+    def http_side(self, client: ClientSide | None) -> HttpClientSide:
+        """The same side, as one that speaks HTTP."""
+
+    def answered(self, exchange: Exchange, now: float) -> None:
+        """Count the end of an exchange and write its record."""
+
+    def conversation_over(self, conversation: Conversation) -> None:
+        """A client that spoke HTTP has left."""
+
     def new_id(self) -> str:
         """A name for a session, unique for this instance."""
 
-    def ended(self, session: Relay, now: float) -> None:
-        """Count the end of a session and write its record."""
+    def ended(self, session: Relay | Conversation, now: float) -> None:
+        """Count the end of a session and write its record; a conversation has one where it ended in its opening."""
 
     def fault(self, problem: BaseException) -> None:
         """Log and count a fault of ours that ended one session."""

@@ -236,7 +236,7 @@ def test_peak_ewma_counts_a_fast_failure_as_a_slow_answer() -> None:
     pool = make_pool("a b", policy="peak-ewma")
     pool.failed(pool.backends["a"], 0.0, 0.001)
     assert pool.backends["a"].estimate == 1.0
-    pool.failed(pool.backends["b"], 0.0, 3600.0, cut=True)
+    pool.failed(pool.backends["b"], 0.0, cut=True)
     assert pool.backends["b"].estimate <= 10.0
 
 
@@ -257,6 +257,19 @@ def test_peak_ewma_weighs_load_and_weight() -> None:
     assert {policy.pick(made, None, 0.0).id for _ in range(10)} == {"b"}
     made[1].active = 4
     assert {policy.pick(made, None, 0.0).id for _ in range(10)} == {"a"}
+
+
+def test_in_a_large_pool_too_the_mean_follows_the_samples() -> None:
+    made = list(make_pool(" ".join(f"b{number}" for number in range(41))).backends.values())
+    policy = PeakEwma(random.Random(1).random)
+    policy.prepare(made)
+    for number, backend in enumerate(made[:40], 1):
+        policy.sampled(backend, 0.1 * number, 0.0)
+        # A first sample counts at once: the mean is what one that was never measured is believed to take.
+        assert policy.estimate(made[40], 0.0) == pytest.approx(0.05 * (number + 1))
+    for _ in range(5):
+        policy.sampled(made[0], 40.1, 0.0)
+    assert policy.estimate(made[40], 0.0) == pytest.approx(3.05)
 
 
 def test_a_dead_backend_does_not_make_the_mean() -> None:

@@ -14,9 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from lbproxy.addresses import Address
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.change import Change
+from lbproxy.balancing.load_report import Report
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import QUEUE_FULL
 from lbproxy.model import AdminState, BackendSettings, PolicyName, PoolSettings
+from lbproxy.model_http import LoadReport
 from tests.balancing.balancing_doubles import Session, make_settings
 
 NAMES = "a b c d x+ y+"
@@ -170,6 +172,33 @@ class PoolLife(RuleBasedStateMachine):
     def a_name_changes(self, data: st.DataObject, resolved: bool) -> None:
         self.pool.set_resolved(self.some(data), resolved, self.now)
 
+    @precondition(lambda self: self.pool.backends)
+    @rule(
+        data=st.data(),
+        report=st.builds(
+            Report,
+            percent=st.sampled_from([None, None, 0, 50, 100, 100]),
+            max_active=st.sampled_from([None, None, 1, 4]),
+            state=st.sampled_from([None, "ready", "ready", "drain", "maint"]),
+            down=st.sampled_from([None, False, False, True]),
+        ),
+    )
+    def a_backend_speaks(self, data: st.DataObject, report: Report) -> None:
+        self.pool.reported(self.some(data), report, self.now)
+
+    @precondition(lambda self: self.pool.backends)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def bound_sessions_come(self, data: st.DataObject, count: int) -> None:
+        for _ in range(count):
+            backend = self.some(data)
+            serves, full = backend.sticks, backend.full
+            lease = self.pool.take_sticky(backend, self.now)
+            assert (lease is backend) == (serves and not full)
+            assert serves or not backend.usable
+            if lease is not None:
+                assert lease.active <= lease.limit
+                self.leases.append(lease)
+
     @rule(pause=st.sampled_from([0.05, 0.5, 3.0, 31.0, 100.0]))
     def time_goes_by(self, pause: float) -> None:
         self.now += pause
@@ -190,6 +219,7 @@ class PoolLife(RuleBasedStateMachine):
         )
         before = dict(self.pool.backends)
         new: PoolSettings = replace(self.pool.settings, backends=wanted, max_active=limit, policy=policy)
+        new = replace(new, load_report=data.draw(st.sampled_from([None, LoadReport(port=1)]), "asked"))
         removed = self.pool.reconfigure(new, self.now)
         assert list(self.pool.backends) == ids
         for one in wanted:
@@ -236,7 +266,7 @@ class PoolLife(RuleBasedStateMachine):
         for backend in self.pool.backends.values():
             assert backend.limit >= 1
             assert backend.effective <= backend.weight * 1000
-            assert (backend.effective == 0) == (backend.weight == 0)
+            assert (backend.effective == 0) == (backend.weight == 0 or backend.reported.percent == 0)
             assert backend.breaker.probes <= 3
 
     def teardown(self) -> None:

@@ -22,6 +22,8 @@ class LeastConnections:
 
     def pick(self, candidates: Sequence[Backend], key: bytes | None, now: float) -> Backend:
         best = candidates[0]
+        if len(candidates) == 1:
+            return best
         # Loads are compared by cross-multiplication; against 1/0 the first candidate always wins.
         least, least_weight, highest, total = 1, 0, 0, 0
         for backend in candidates:

@@ -20,6 +20,9 @@ _DECAY = 10.0
 _GUESS = 0.010
 # Every so many picks one is made by round robin, so that a bad estimate can be disproved.
 _RESCUE = 50
+# A sample pays for so many estimates of the mean: larger pools work it out at every n-th sample only, or the price of
+# a request would grow with them.
+_AT_ONCE = 8
 # What a failure costs at least: ten times the mean, not below a second, not above the time allowed for an answer.
 _FAILURE_MEANS, _FAILURE_LEAST, _FAILURE_MOST = 10, 1.0, 60.0
 
@@ -51,13 +54,14 @@ class PeakEwma:
     Idle means: without a sample. Drift is worked out when an estimate is read, so an idle pool costs nothing.
     """
 
-    __slots__ = ("_backends", "_draw", "_mean", "_picks")
+    __slots__ = ("_backends", "_draw", "_due", "_mean", "_picks")
 
     def __init__(self, random: Random) -> None:
         self._draw = Draw(random)
         self._backends: Sequence[Backend] = ()
         self._mean = _GUESS
         self._picks = 0
+        self._due = 0
 
     def pick(self, candidates: Sequence[Backend], key: bytes | None, now: float) -> Backend:
         self._picks += 1
@@ -81,11 +85,14 @@ class PeakEwma:
         """Blend in a sample; the first one of a backend stands as it is."""
         if backend.sampled_at == -math.inf:
             backend.estimate = seconds
+            self._due = 0
         else:
             elapsed = max(0.0, now - backend.sampled_at)
             backend.estimate = blended(self.estimate(backend, now), seconds, elapsed)
         backend.sampled_at = now
-        self._average()
+        self._due -= 1
+        if self._due <= 0:
+            self._average()
 
     def failed(self, backend: Backend, elapsed: float, now: float) -> None:
         """A failure is a bad sample, however fast it came."""
@@ -97,6 +104,7 @@ class PeakEwma:
         self._average()
 
     def _average(self) -> None:
+        self._due = len(self._backends) // _AT_ONCE
         # Those out of service do not count: one dead backend would make all the others look fast for ever.
         known = [b.estimate for b in self._backends if b.sampled_at != -math.inf and b.usable]
         self._mean = sum(known) / len(known) if known else _GUESS

@@ -80,6 +80,15 @@ class Sites:
             return _NO_PROTOCOL
         return site
 
+    def alike(self, server_name: str | None, host: str) -> bool:
+        """Whether a session that was begun for `server_name` (None: for no name) may ask for `host` too: both are
+        served under the same policy, so nothing is got around by it (threats.md L2).
+        """
+        if server_name == host or not self._policy_of:
+            return True
+        asked = self.settings.policy if server_name is None else self._policy(server_name)
+        return asked == self._policy(host)
+
     def _fill(self, site_for: _SiteMaker) -> None:
         by_name: dict[str, list[Pair]] = {}
         for pair in self.pairs:

@@ -1,10 +1,10 @@
 """Which pool serves a TCP session: its listener, the client's address, the server name and protocols asked for decide.
 
-Owns the order of the routes and the timeouts that follow from the choice. Refuses to know pools, backends and
-how a session learnt these: the address (P6: behind a listed sender it is the PROXY header's), the name and the
-protocols (from a ClientHello, a handshake of our own or a PROXY header).
+Owns the order of the routes. Refuses to know pools, backends and how a session learnt these: the address (P6: behind
+a listed sender it is the PROXY header's), the name and the protocols (from a ClientHello, a handshake of our own or a
+PROXY header).
 
-Built once from a configuration and never changed; a reload builds another table.
+Built once from a configuration and never changed; a reload builds other ones.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from lbproxy.addresses import NetworkSet
 from lbproxy.model import Configuration, ListenerSettings, RouteSettings, Timeouts
+from lbproxy.routing.levels import routes_of, timeouts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,29 +95,15 @@ class ListenerRoutes:
         return None
 
 
-class RoutingTable:
-    """The routes of every listener of one configuration.
+def tcp_routes(configuration: Configuration, listener: ListenerSettings) -> ListenerRoutes:
+    """The routes of one listener. Those that go by requests are none of its own.
 
-    Raises KeyError when a route or a listener names a pool that does not exist; `config/` has told the user by then.
+    Raises KeyError when a route or the listener names a pool that does not exist.
     """
-
-    __slots__ = ("_by_listener",)
-
-    def __init__(self, configuration: Configuration) -> None:
-        self._by_listener = {
-            listener.name: ListenerRoutes(_candidates(configuration, listener)) for listener in configuration.listeners
-        }
-
-    def for_listener(self, name: str) -> ListenerRoutes:
-        """The routes of the listener `name`. Raises KeyError when there is no such listener."""
-        return self._by_listener[name]
-
-
-def _candidates(configuration: Configuration, listener: ListenerSettings) -> tuple[_Candidate, ...]:
     candidates = [
         _candidate(configuration, listener, settings)
-        for settings in configuration.routes
-        if not settings.listeners or listener.name in settings.listeners
+        for _, settings in routes_of(configuration, listener)
+        if settings.http is None
     ]
     if listener.pool is not None:
         fallback = RouteSettings(listener.pool, line=listener.line)
@@ -124,20 +111,12 @@ def _candidates(configuration: Configuration, listener: ListenerSettings) -> tup
     for place, candidate in enumerate(candidates, 1):
         if candidate.unconditional:
             # Nobody gets past it.
-            return tuple(candidates[:place])
-    return tuple(candidates)
+            return ListenerRoutes(tuple(candidates[:place]))
+    return ListenerRoutes(tuple(candidates))
 
 
 def _candidate(configuration: Configuration, listener: ListenerSettings, settings: RouteSettings) -> _Candidate:
-    levels = (
-        settings.timeouts,
-        configuration.pool_by_name[settings.pool].timeouts,
-        listener.timeouts,
-        configuration.timeouts,
-    )
-    timeouts = Timeouts()
-    for level in reversed(levels):
-        timeouts = level.over(timeouts)
+    timeouts = timeouts_of(configuration, listener, settings)
     patterns = [pattern.lower().removesuffix(".") for pattern in settings.server_names]
     return _Candidate(
         Route(settings.pool, settings.name, settings.line, settings.priority, timeouts),

@@ -1,0 +1,522 @@
+"""The connection of a client that speaks HTTP/1.1: requests are read from it, one after the other, answers written.
+
+Owns what stands on the wire: heads, bodies, pipelining with a bounded read-ahead, the framing of answers, keep-alive
+and the close. Refuses to decide what a request gets: that is told by its exchange. Fills `ClientStream` and
+`HttpClientSide` of session/http_seams.py.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from fcntl import ioctl
+from struct import unpack
+from typing import Protocol
+
+from lbproxy.http.messages import CHUNKED, UNTIL_CLOSE, HttpError, RequestHead, ResponseHead
+from lbproxy.http.writing import (
+    CLOSE_LINE,
+    CONTINUE,
+    KEEP_LINE,
+    answer_head,
+    response_beginning,
+    response_framing,
+)
+from lbproxy.net.accepted import AcceptedShared, AcceptedSide
+from lbproxy.net.http1.bodies import BodyReader
+from lbproxy.net.polling import READ
+from lbproxy.net.sockets import Socket
+from lbproxy.net.tls.failures import TlsFailure
+from lbproxy.net.transport import RECEIVE_VIEW
+from lbproxy.session.conversation import Conversation
+from lbproxy.session.http_seams import BackendStream
+from lbproxy.session.tunnel import Tunnel
+
+# What may be read ahead of the exchange under way (threats.md C1), and so what is read at once between bodies.
+_AHEAD = 16 * 1024
+_AHEAD_VIEW = RECEIVE_VIEW[:_AHEAD]
+_FIONREAD = 0x541B
+# What is being read: nothing of HTTP (opening or tunnel); a head; nothing, while an exchange is under way; its body.
+_APART, _HEAD, _HELD, _BODY = range(4)
+
+
+class HttpShared(AcceptedShared, Protocol):
+    """What connections that speak HTTP have in common."""
+
+    @property
+    def date(self) -> Callable[[], bytes]:
+        """The line of the field Date, for now."""
+
+
+class ClientConnection(BodyReader, AcceptedSide):
+    """See the module. Its `session` is the conversation, and a tunnel after an upgrade.
+
+    `corked` is the head of an answer that waits for the first bytes of its body. `persists` tells that another request
+    may follow.
+    """
+
+    __slots__ = (
+        "chunks",
+        "conversation",
+        "corked",
+        "framed",
+        "given",
+        "head",
+        "left",
+        "paused",
+        "paused_at",
+        "persists",
+        "rest",
+        "state",
+        "taken",
+        "trailing",
+        "turning",
+        "whole",
+    )
+    shared: HttpShared
+
+    def __init__(self, shared: HttpShared, sock: Socket, conversation: Conversation) -> None:
+        super().__init__(shared, sock, conversation)
+        self.conversation = conversation
+        self.state = _APART
+        self.head: RequestHead | None = None
+        self.corked = b""
+        self.persists = True
+        self.whole = True
+        self.turning = False
+        self.given = self.taken = 0
+        self.paused = 0.0
+        self.paused_at = -1.0
+        self.left = 0
+        self.chunks = None
+        self.framed = self.trailing = False
+        self.rest = b""
+
+    # Reading.
+
+    def serve(self) -> None:
+        """See HttpClientSide."""
+        self.state = _HEAD
+        if self._kept:
+            self._turn(self.take_kept(), self.conversation.waiting_since)
+            if self.sock is None or self.state == _APART:
+                return
+        if self.finished:
+            self.conversation.client_ended()
+        else:
+            self.watch_reading()
+
+    @property
+    def begun(self) -> bool:
+        """See HttpClientSide."""
+        return bool(self._kept)
+
+    def doRead(self) -> None:
+        """See IReadDescriptor."""
+        state = self.state
+        if state == _HEAD:
+            view = _AHEAD_VIEW
+        elif state == _HELD:
+            view = RECEIVE_VIEW[: _AHEAD - len(self._kept)]
+        elif state == _BODY:
+            before = self.bytes_in
+            self.read_body()
+            self.taken += self.bytes_in - before
+            return
+        else:
+            super().doRead()
+            return
+        try:
+            count = self._receive(view)
+        except BlockingIOError:
+            return
+        except OSError as problem:
+            self.lost(problem)
+            return
+        if not count:
+            self.finished = True
+            self.unwatch(READ)
+            self.conversation.client_ended()
+            return
+        self.touched = self.shared.wheel.now
+        self.bytes_in += count
+        kept = self._kept
+        if state == _HELD:
+            self._keep_ahead(kept + RECEIVE_VIEW[:count])
+            if len(self._kept) >= _AHEAD:
+                self.unwatch(READ)
+        elif kept:
+            self.take_kept()
+            self._turn(kept + RECEIVE_VIEW[:count], self.conversation.head_began)
+        else:
+            self._turn(bytes(RECEIVE_VIEW[:count]), -1.0)
+
+    def _keep_ahead(self, data: bytes) -> None:
+        self.shared.budget.used += len(data) - len(self._kept)
+        self._kept = data
+
+    def _turn(self, data: bytes, began: float) -> None:
+        """Serve requests from `data` until one of them takes its time, or there is none left. The first byte came at
+        `began`, or (negative) just now.
+        """
+        self.turning = True
+        conversation = self.conversation
+        while True:
+            now = self.shared.clock()
+            try:
+                found = conversation.gate.front.reader.read(data)
+            except HttpError as problem:
+                self._begin(None, len(data))
+                conversation.misread(problem, now if began < 0 else began)
+                break
+            if found is None:
+                if data:
+                    self._keep_ahead(data)
+                    if began < 0:
+                        conversation.head_begins(now)
+                break
+            head, used = found
+            if used != len(data):
+                self._keep_ahead(data[used:])
+            self._begin(head, used)
+            conversation.asked(head, now if began < 0 else began, now)
+            if self.state != _HEAD or not self._kept or self.sock is None:
+                break
+            data = self.take_kept()
+            began = -1.0
+        self.turning = False
+
+    def _begin(self, head: RequestHead | None, used: int) -> None:
+        """A request begins, and its exchange."""
+        self.state = _HELD
+        self.head = head
+        self.given = 0
+        self.taken = used
+        self.dropped = 0
+        self.persists = head is not None and not head.close
+        self.whole = head is None or not head.length
+        self.chunks = None
+        self.left = 0
+
+    # The request's body.
+
+    def begin_body(self, backend: BackendStream) -> None:
+        """See ClientStream."""
+        head, exchange = self.head, self.conversation.exchange
+        assert head is not None  # a body belongs to a request
+        assert exchange is not None
+        assert isinstance(backend, BodyReader)  # of this version, as all are now
+        self.peer, backend.peer = backend, self
+        if exchange.replay is not None and exchange.replay.data:
+            backend.take(bytes(exchange.replay.data))
+            if self.peer is not backend:
+                return  # it was lost, and that has been dealt with
+        if self.whole:
+            exchange.body_sent()
+            return
+        if not self.left:
+            self.expect_body(head.length, framed=True, trailing=False)
+        self.state = _BODY
+        if self._kept:
+            kept = self.take_kept()
+            self.taken += len(kept)
+            self.take_body(kept)
+            if self.state != _BODY or self.peer is not backend:
+                return
+        if self.finished:
+            self.body_broken()
+        elif not backend.held:
+            self._unpause()
+            self.watch_reading()
+
+    def hold_body(self) -> None:
+        """See ClientStream."""
+        if self.state == _BODY:
+            self.state = _HELD
+            self._pause()
+        self._part()
+
+    def _part(self) -> None:
+        """Nothing goes from here to the backend any more, or the other way."""
+        peer, self.peer = self.peer, None
+        if peer is not None and peer.peer is self:
+            peer.peer = None
+        if self.pipe is not None:
+            self._give_pipe_back()
+
+    @property
+    def sends_body(self) -> bool:
+        """Whether the request's body is on its way to the backend."""
+        return self.state == _BODY
+
+    def stop_body(self) -> None:
+        """The backend takes no more of it: what comes is left with the client until the answer is known."""
+        if self.state == _BODY:
+            self.state = _HELD
+            self._pause()
+            self.unwatch(READ)
+            if self.pipe is not None:
+                self._give_pipe_back()
+
+    def give(self, data: bytes | memoryview) -> None:
+        """See BodyReader: what comes from here goes to the backend."""
+        exchange = self.conversation.exchange
+        if exchange is None:
+            return
+        if exchange.replay is not None:
+            exchange.replay.add(data)
+        if self.chunks is not None and exchange.plan is not None:
+            limit = exchange.plan.settings.max_body
+            if limit is not None and self.chunks.payload > limit:
+                exchange.body_too_large()
+                return
+        super().give(data)
+
+    def gave(self, count: int) -> None:
+        """See BodyReader."""
+        exchange = self.conversation.exchange
+        if exchange is not None and exchange.replay is not None:
+            exchange.replay.complete = False
+
+    def slowed(self) -> None:
+        """See BodyReader."""
+        self._pause()
+        super().slowed()
+        if self.conversation.exchange is not None:
+            self.conversation.exchange.stalled()
+
+    def _pause(self) -> None:
+        if self.paused_at < 0:
+            self.paused_at = self.shared.wheel.now
+
+    def _unpause(self) -> None:
+        if self.paused_at >= 0:
+            self.paused += self.shared.wheel.now - self.paused_at
+            self.paused_at = -1.0
+
+    def body_over(self, excess: bytes) -> None:
+        """See BodyReader."""
+        if self.state != _BODY:
+            return
+        self.whole = True
+        self.state = _HELD
+        if excess:
+            self.taken -= len(excess)
+            self._keep_ahead(excess)
+        exchange = self.conversation.exchange
+        if exchange is not None and self.peer is not None:
+            exchange.body_sent()
+        self.resume_reading()
+
+    def body_bad(self, problem: HttpError) -> None:
+        """See BodyReader."""
+        self.persists = False
+        if self.conversation.exchange is not None:
+            self.conversation.exchange.bad_body(problem)
+
+    def body_broken(self) -> None:
+        """See BodyReader."""
+        self.unwatch(READ)
+        self.conversation.client_ended()
+
+    def resume_reading(self) -> None:
+        """See RelaySide."""
+        if self.state == _APART:
+            super().resume_reading()
+        elif self.sock is not None and not (self.finished or self.stopped) and len(self._kept) < _AHEAD:
+            self._unpause()
+            self.watch_reading()
+
+    # Answers.
+
+    def respond(self, head: ResponseHead, length: int, lines: bytes | None, extra: bytes) -> None:
+        """See ClientStream. The head waits for the first bytes of the body, so that they go together."""
+        request = self.head
+        conversation = self.conversation
+        assert request is not None
+        if not self.whole or conversation.last or conversation.requests >= conversation.front.settings.max_requests:
+            self.persists = False
+        modern = request.minor >= 1
+        if length == UNTIL_CLOSE and not modern:
+            self.persists = False
+        if length == CHUNKED and not modern:
+            self.persists = False
+        if modern and self.persists and lines is None and not extra:
+            memo: bytes | None = head.memo
+            if memo is None:
+                memo = self._whole_head(head, length, head.kept, b"", modern=True)
+                if head.get(b"date") is not None:
+                    head.memo = memo
+            self.corked = memo
+            return
+        self.corked = self._whole_head(head, length, head.kept if lines is None else lines, extra, modern=modern)
+
+    def _whole_head(self, head: ResponseHead, length: int, lines: bytes, extra: bytes, *, modern: bool) -> bytes:
+        connection = b""
+        if not self.persists:
+            connection = CLOSE_LINE
+        elif not modern:
+            connection = KEEP_LINE
+        date = b"" if head.get(b"date") is not None else self.shared.date()
+        framing = response_framing(head, length, chunks=modern)
+        return b"".join((response_beginning(head), lines, date, extra, framing, connection, b"\r\n"))
+
+    @property
+    def reads_chunks(self) -> bool:
+        """Whether this client can be given a body in chunks."""
+        return self.head is not None and self.head.minor >= 1
+
+    def take(self, data: bytes | memoryview) -> bool:
+        """See BodyReader: a piece of the answer's body."""
+        corked = self.corked
+        if corked:
+            self.corked = b""
+            data = corked + data
+        self.given += len(data)
+        if self.pending is not None:
+            self.hold(data)
+            return False
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as problem:
+            self.dropped += len(data)
+            self.write_failed(problem)
+            return True
+        if sent == len(data):
+            return True
+        self._stall_begins()
+        self.hold(memoryview(data)[sent:])
+        self._look_at_budget()
+        return False
+
+    def uncork(self) -> None:
+        """The body's first bytes are not there yet: let the head go alone."""
+        if self.corked:
+            self.take(b"")
+
+    def interim(self, head: ResponseHead) -> None:
+        """See ClientStream."""
+        data = b"%b%b\r\n" % (response_beginning(head), head.kept)
+        self.given += len(data)
+        self.write(data)
+
+    def go_on(self) -> None:
+        """See ClientStream."""
+        if self.head is not None and self.head.minor:
+            self.given += len(CONTINUE)
+            self.write(CONTINUE)
+
+    def reply(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes, *, close: bool) -> None:
+        """See ClientStream."""
+        head, conversation = self.head, self.conversation
+        if not self.whole:
+            self._skip_body()
+        if not self.whole or close or conversation.last:
+            self.persists = False
+        if conversation.requests >= conversation.front.settings.max_requests:
+            self.persists = False
+        connection = b"" if self.persists else CLOSE_LINE
+        if self.persists and head is not None and not head.minor:
+            connection = KEEP_LINE
+        out = answer_head(status, [*fields, (b"Date", self.shared.date()[6:-2])], len(body), connection)
+        if (head is None or head.method != b"HEAD") and status not in (204, 304):
+            out += body
+        self.given += len(out)
+        self.write(out)
+
+    def _skip_body(self) -> None:
+        """A small body that is here already is nobody's any more (threats.md F19); what has to be waited for ends the
+        connection instead.
+        """
+        head = self.head
+        if head is not None and self.state == _HELD and 0 < head.length <= len(self._kept) and not self.left:
+            self.taken += head.length
+            kept = self.take_kept()
+            self.whole = True
+            if len(kept) > head.length:
+                self._keep_ahead(kept[head.length :])
+
+    def exchange_over(self) -> None:
+        """See ClientStream."""
+        if self.sock is None:
+            return
+        if self.peer is not None:
+            self._part()
+        if not self.persists or not self.whole or self.conversation.last or (self.finished and not self._kept):
+            self._say_goodbye()
+            return
+        self.state = _HEAD
+        self.head = None
+        if self.turning:
+            return
+        if self._kept:
+            self._turn(self.take_kept(), -1.0)
+            if self.sock is None or self.state == _APART:
+                return
+        if self.finished:
+            self.conversation.client_ended()
+        elif not self.mask & READ:
+            self.resume_reading()
+
+    def _say_goodbye(self) -> None:
+        """Close so that the answer is heard, even if the client goes on sending."""
+        unread = not self.whole or bool(self._kept)
+        if not unread and self.sock is not None:
+            unread = bool(unpack("i", ioctl(self.fd, _FIONREAD, b"\0\0\0\0"))[0])
+        self.conversation.finish(gently=unread)
+
+    # Tunnels.
+
+    def tunnel(self, head: ResponseHead, lines: bytes | None, extra: bytes) -> None:
+        """See ClientStream."""
+        kept = head.kept if lines is None else lines
+        change = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
+        date = b"" if head.get(b"date") is not None else self.shared.date()
+        data = b"".join((response_beginning(head), kept, date, extra, change, b"\r\n"))
+        self.given += len(data)
+        self.write(data)
+
+    def become_tunnel(self, tunnel: Tunnel, backend: BodyReader, rest: bytes) -> None:
+        """From here on bytes go both ways as they come; `rest` came behind the head of the answer."""
+        self.state = _APART
+        self.session = tunnel
+        if rest and self.sock is not None:
+            self.write(rest)
+        if self.sock is not None and backend.sock is not None:
+            self.bytes_in = len(self._kept)
+            self.join(backend, b"")
+
+    # What is heard of the socket.
+
+    def flushed(self) -> None:
+        """See Transport."""
+        if self.state == _APART:
+            super().flushed()
+            return
+        self.moved = self.shared.wheel.now
+        if isinstance(self.peer, BodyReader):
+            self.peer.poured()
+        exchange = self.conversation.exchange
+        if exchange is not None and not self.held:
+            exchange.flushed()
+
+    def write_failed(self, problem: OSError) -> None:
+        """See Transport: nobody is there to be answered."""
+        if self.state == _APART:
+            super().write_failed(problem)
+        else:
+            self.lost(problem)
+
+    def lost(self, problem: OSError) -> None:
+        """See Transport."""
+        if self.state == _APART:
+            super().lost(problem)
+            return
+        stalled = problem.errno == errno.ETIMEDOUT and self.unsent() > 0
+        self.cut = True
+        self.close()
+        if isinstance(problem, TlsFailure):
+            self.conversation.breaks_rules(problem.word, str(problem.strerror))
+        self.conversation.client_lost(stalled=stalled)

@@ -1,0 +1,148 @@
+"""What is changed in heads on their way: by the route, for stickiness, by upgrades, for concealment.
+
+Owns the order of these. Most requests and answers need none of it, which is found out first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lbproxy.http.forwarding import passed_on
+from lbproxy.http.locations import REVEALING, public_location
+from lbproxy.http.messages import Field, RequestHead, ResponseHead
+from lbproxy.http.templates import Facts
+from lbproxy.http.writing import lines_of, target_of
+
+if TYPE_CHECKING:
+    from lbproxy.session.exchange import Exchange
+    from lbproxy.session.plans import Plan
+
+_LOCATIONS = frozenset({b"location", b"content-location", b"refresh"})
+
+
+class Outgoing:
+    """A request as it goes to the backend where that is not as it came. `lines` are its fields and what is said about
+    the client; Host, framing and `upgrade` (b"" for none) are the writer's.
+    """
+
+    __slots__ = ("authority", "lines", "path", "query", "upgrade")
+
+    def __init__(self, path: bytes, query: bytes | None, authority: bytes, lines: bytes, upgrade: bytes) -> None:
+        self.path = path
+        self.query = query
+        self.authority = authority
+        self.lines = lines
+        self.upgrade = upgrade
+
+
+def outgoing(exchange: Exchange, head: RequestHead) -> Outgoing | None:
+    """What goes to the backend, None where that is just `head` and the usual words about the client.
+
+    Raises ValueError where the route makes no path of this one.
+    """
+    plan, pool, intro = exchange.plan, exchange.pool, exchange.intro
+    assert plan is not None
+    assert pool is not None
+    sticking = None if pool.settings.http.sticky is None else exchange.world.sticking(pool)
+    if sticking is not None and not sticking.carries(head):
+        sticking = None
+    upgrade = head.upgrade if head.upgrade and not plan.upgrades.isdisjoint(head.upgrade.split(b", ")) else b""
+    if plan.plain_request and intro is None and sticking is None and not upgrade:
+        return None
+    client = exchange.conversation.facts
+    path, query, authority = head.path, head.query, head.authority
+    fields = head.fields
+    if intro is not None:
+        fields = passed_on(head, client.introducer.settings.traceparent)
+    if not plan.settings.merge_slashes:
+        path = head.unmerged
+    if sticking is not None:
+        fields = sticking.cleaned(fields)
+    if plan.rewriter is not None or plan.request_edits is not None:
+        facts = facts_of(exchange, head)
+        if plan.rewriter is not None:
+            path, query, authority = plan.rewriter.apply(head, facts)
+        if plan.request_edits is not None:
+            fields = plan.request_edits.apply(fields, facts)
+    lines = head.kept if fields is head.fields else lines_of(fields)
+    if intro is not None:
+        lines += intro.lines
+    else:
+        lines = b"%bX-Forwarded-Host: %b\r\n%b%b\r\n" % (lines, head.authority, client.tail, exchange.request_id)
+    return Outgoing(path, query, authority, lines, upgrade)
+
+
+def facts_of(exchange: Exchange, head: RequestHead) -> Facts:
+    """What templates may know of a request."""
+    client, intro = exchange.conversation.facts, exchange.intro
+    scheme = client.scheme if intro is None or intro.scheme is None else intro.scheme
+    return Facts(
+        scheme,
+        head.host,
+        client.port,
+        head.path,
+        head.query or b"",
+        target_of(head.path, head.query),
+        exchange.client_ip.encode(),
+        exchange.request_id,
+    )
+
+
+def response_changes(exchange: Exchange, answer: ResponseHead, plan: Plan, now: float) -> tuple[bytes | None, bytes]:
+    """The lines that stand in place of the answer's own fields (None: as they are), and further ones."""
+    pool, front = exchange.pool, exchange.conversation.front
+    assert pool is not None
+    extra = front.hsts
+    lines = None
+    sticky = pool.settings.http.sticky
+    conceal = plan.conceal or pool.settings.http.conceal
+    if sticky is None and plan.plain_response and not conceal:
+        return lines, extra
+    fields = answer.fields
+    if sticky is not None:
+        extra += _bind(exchange, answer, now)
+    if conceal:
+        fields = _concealed(exchange, fields)
+    if plan.response_edits is not None:
+        assert exchange.head is not None
+        fields = plan.response_edits.apply(fields, facts_of(exchange, exchange.head))
+    if fields is not answer.fields:
+        lines = lines_of(fields)
+    return lines, extra
+
+
+def _bind(exchange: Exchange, answer: ResponseHead, now: float) -> bytes:
+    """Bind the client to the backend that answered it; what the answer has to say about it."""
+    pool, backend, head = exchange.pool, exchange.backend, exchange.head
+    assert pool is not None
+    assert backend is not None
+    assert head is not None
+    world = exchange.world
+    sticking = world.sticking(pool)
+    secure = exchange.conversation.facts.scheme == b"https"
+    line, _, exchange.sticky_sent = sticking.bound(exchange.seen, backend, world.wall(), secure=secure)
+    sticking.learn(head, answer, exchange.client_ip, backend, now)
+    if line and answer.get(b"cache-control") is None:
+        line += b"Cache-Control: private\r\n"
+    return line
+
+
+def _concealed(exchange: Exchange, fields: list[Field]) -> list[Field]:
+    """The fields of an answer without what tells which server gave it."""
+    head, pool = exchange.head, exchange.pool
+    assert head is not None
+    assert pool is not None
+    hosts = frozenset(str(backend.address).encode() for backend in pool.backends.values())
+    hosts |= frozenset(backend.address.host.encode() for backend in pool.backends.values())
+    scheme = exchange.conversation.facts.scheme
+    shown = []
+    for field in fields:
+        name, value, _ = field
+        if name in REVEALING:
+            continue
+        if name in _LOCATIONS:
+            public = public_location(value, hosts, scheme, head.authority)
+            if public != value:
+                field = (name, public, b"%b: %b\r\n" % (name.title(), public))
+        shown.append(field)
+    return shown

@@ -1,0 +1,115 @@
+"""What an exchange needs of its two ends, whatever version of HTTP they speak: `net/` fills these, tests play them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from lbproxy.http.forwarding import Introducer
+from lbproxy.http.messages import Field, RequestHead, ResponseHead
+from lbproxy.http.request_head import RequestReader
+from lbproxy.model import Timeouts
+from lbproxy.model_http import ErrorPage, HttpSettings
+from lbproxy.routing import HttpRoutes
+from lbproxy.session.seams import ClientSide, Side
+
+if TYPE_CHECKING:
+    from lbproxy.session.exchange import Exchange
+
+
+class ClientStream(Protocol):
+    """Where one request came from, and where its answer goes: an HTTP/1 connection, or a stream of a later version.
+
+    `held` are bytes that the client's kernel did not take yet. `whole` tells that the request's body has been read to
+    its end. `given` counts the bytes of this answer, `taken` those of this request.
+    """
+
+    given: int
+    taken: int
+    whole: bool
+    paused: float
+    touched: float
+    moved: float
+    dropped: int
+    finished: bool
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the client to take them."""
+
+    def still_takes(self) -> bool:
+        """See Side."""
+
+    def begin_body(self, backend: BackendStream) -> None:
+        """Let the request's body go to `backend`, from its first byte on."""
+
+    def hold_body(self) -> None:
+        """Read no more of the request's body until it may begin again."""
+
+    def respond(self, head: ResponseHead, length: int, lines: bytes | None, extra: bytes) -> None:
+        """Begin an answer with `head`; its body of `length` follows from the backend. `lines` stand in place of the
+        head's own fields (None: as they are), `extra` are further ones.
+        """
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass on an answer that is not the last one (1xx)."""
+
+    def go_on(self) -> None:
+        """Tell a client that waits with its body to send it."""
+
+    def reply(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes, *, close: bool) -> None:
+        """Give an answer of our own; with `close` it is the last one of this connection."""
+
+    def tunnel(self, head: ResponseHead, lines: bytes | None, extra: bytes) -> None:
+        """Tell the client that the protocol changes; no HTTP is read or written from here on."""
+
+    def exchange_over(self) -> None:
+        """The exchange has ended in order: what comes next is another request, or the end."""
+
+
+class BackendStream(Side, Protocol):
+    """Where a request goes, and where its answer comes from."""
+
+    def ask(self, exchange: Exchange) -> None:
+        """Send the exchange's head, and tell it of the answer."""
+
+    def end_body(self) -> None:
+        """The request's body is complete."""
+
+    def abandon(self) -> None:
+        """The answer is not wanted any more: end this."""
+
+
+class HttpClientSide(ClientSide, ClientStream, Protocol):
+    """The connection of a client that speaks HTTP."""
+
+    def serve(self) -> None:
+        """Read requests from now on."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the beginning of a request's head has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """How a listener speaks HTTP now: everything that a reload changes for it at once.
+
+    `secure` tells that TLS is ended here. `hsts` is the line of Strict-Transport-Security, b"" for none. `timeouts` are
+    those until a route is known. `belongs` tells whether a host may be asked for in a session that was begun for
+    a server name (None: without one).
+    """
+
+    settings: HttpSettings
+    routes: HttpRoutes
+    reader: RequestReader
+    introducer: Introducer
+    secure: bool
+    hsts: bytes
+    pages: dict[int, ErrorPage]
+    timeouts: Timeouts
+    belongs: Callable[[str | None, str], bool]
+
+
+__all__ = ["BackendStream", "ClientStream", "Field", "Front", "HttpClientSide", "RequestHead"]
