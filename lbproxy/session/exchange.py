@@ -55,7 +55,7 @@ class Exchange(Seeker):
     Times are monotonic seconds, -1.0 for never: `began` is the first byte of the request, `read_at` the end of its
     head, `sent_at` when the request was sent, `first_byte_at` when the head of the answer came. `status` is what the
     client was answered, 0 for nothing. `answer` is the backend's head. `reused` tells that its connection had served
-    before. `intro` says what is told about the client where that is not the same for all requests.
+    before. `blamed` that this try has counted against its backend. `intro` says what is told about the client where that is not the same for all requests.
     """
 
     __slots__ = (
@@ -65,6 +65,7 @@ class Exchange(Seeker):
         "backend_side",
         "backend_tls",
         "began",
+        "blamed",
         "client_ip",
         "connected_at",
         "continued",
@@ -138,7 +139,7 @@ class Exchange(Seeker):
         self.answer: ResponseHead | None = None
         self.tried: tuple[Backend, ...] = ()
         self.tries: list[Try] | None = None
-        self.retrying = self.reused = self.again = self.introduced = self.continued = self.mirrored = False
+        self.retrying = self.reused = self.again = self.blamed = self.introduced = self.continued = self.mirrored = False
         self.interims = 0
         self.replay: Replay | None = None
         self.seen: Seen = _NOT_SEEN
@@ -323,12 +324,11 @@ class Exchange(Seeker):
         assert head is not None
         self.first_byte_at = now = self.world.clock()
         status = answer.status
-        if self.sent_at >= 0:
-            pool.answered(backend, now, now - self.sent_at)
         if status >= 500 and failing_status(status):
-            pool.failed(backend, now, cut=True)
-        else:
-            pool.succeeded(backend, now)
+            pool.failed(backend, now, now - self.try_began, cut=True)
+            self.blamed = True
+        elif self.sent_at >= 0:
+            pool.answered(backend, now, now - self.sent_at)
         if self.tries is not None or status in plan.settings.retry_statuses:
             if status in plan.settings.retry_statuses and self._again_for_status(now, status):
                 return
@@ -366,12 +366,16 @@ class Exchange(Seeker):
             self.refuse(errors.UPGRADE)
             return
         self.phase = TUNNEL
+        if self.pool is not None and self.backend is not None:
+            self.pool.succeeded(self.backend, self.first_byte_at)
         self.stream.tunnel(answer, lines, extra)
 
     def completed(self) -> None:
         """The answer has been passed on whole; its connection is not ours any more."""
         self.backend_side = None
         self.phase = LAST
+        if not self.blamed and self.pool is not None and self.backend is not None:
+            self.pool.succeeded(self.backend, self.first_byte_at)
         if not self.stream.held:
             self.over(errors.OK)
         elif self.conversation.look > self.timeouts.write_stall:
@@ -413,7 +417,7 @@ class Exchange(Seeker):
             self.factory.dial_fresh(self, now)
             return
         if fresh or spoke or error is not TryError.CLOSED:
-            pool.failed(backend, now, cut=True)
+            pool.failed(backend, now, now - self.try_began, cut=True)
         if not spoke and error is not TryError.NONSENSE and self._wants_repeats and self._may_go_on(now):
             self._next_try(error, detail, now, counted=True)
             return
@@ -465,6 +469,7 @@ class Exchange(Seeker):
     def _repeat(self) -> None:
         """The request begins anew: so does its account."""
         self.connected_at = self.sent_at = -1.0
+        self.blamed = False
         self.phase = CONNECT
 
     def head_too_large(self, problem: HttpError) -> None:
@@ -480,7 +485,7 @@ class Exchange(Seeker):
         pool, backend = self.pool, self.backend
         self.rule = rule or self.rule
         self._drop_side()
-        if pool is not None and backend is not None:
+        if pool is not None and backend is not None and not self.blamed:
             pool.failed(backend, self.world.clock(), cut=True)
         self.abort(outcome)
 
