@@ -1,7 +1,7 @@
-"""One active check of a backend: connect, perhaps send a few bytes, and compare the answer.
+"""One active check of a backend: connect, perhaps ask something, and hear the answer.
 
-Owns the connection of a check and its deadline. Refuses to judge: the result goes to whoever began it. The codes are
-those of the health-check log of HAProxy.
+Owns the connection of a check and its deadline, and the simplest question: a few bytes, and others to look for in the
+answer. Refuses to judge: the result goes to whoever began it. The codes are those of the health-check log of HAProxy.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.logger import Logger
@@ -25,7 +25,47 @@ from lbproxy.net.sockets import Socket
 ANSWER_BYTES = 16 * 1024
 
 # The code, and what there is to say about it ("" for most).
+Verdict = tuple[str, str]
 Result = Callable[[str, str], None]
+
+
+class Question(Protocol):
+    """What is said once a connection stands, and what the answer to it is worth. Good for one check."""
+
+    @property
+    def send(self) -> bytes:
+        """What is said, b"" for nothing."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is waited for; without one, that everything could be sent is enough."""
+
+    def heard(self, data: bytes) -> Verdict | None:
+        """The next bytes of the answer; the verdict as soon as they allow one, however they are split."""
+
+    def ended(self, cut: str) -> Verdict:
+        """No more comes, and there is no verdict yet. `cut` tells how the connection broke, "" for an orderly end."""
+
+
+class BytesQuestion:
+    """Bytes to send, and bytes that must be in the first 16 KiB of the answer."""
+
+    def __init__(self, settings: CheckSettings) -> None:
+        self.send = settings.send
+        self.waits = settings.expect != b""
+        self._expect = settings.expect
+        self._answer = b""
+
+    def heard(self, data: bytes) -> Verdict | None:
+        """See Question."""
+        self._answer = (self._answer + data)[:ANSWER_BYTES]
+        if self._expect in self._answer:
+            return "L7OK", ""
+        return ("L7RSP", "") if len(self._answer) == ANSWER_BYTES else None
+
+    def ended(self, cut: str) -> Verdict:
+        """See Question."""
+        return "L7RSP", cut
 
 
 @implementer(IReadWriteDescriptor)
@@ -34,16 +74,19 @@ class CheckConnection:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, poller: Poller, settings: CheckSettings, preamble: bytes, done: Result) -> None:
+    def __init__(
+        self, reactor: Any, poller: Poller, timeout: float, preamble: bytes, question: Question, done: Result
+    ) -> None:
+        """`timeout` is for all of it, in seconds. `preamble` goes out in front of the question."""
         self._poller = poller
-        self._expect = settings.expect
-        self._unsent = preamble + settings.send
-        self._answer = b""
+        self._question = question
+        self._unsent = preamble + question.send
+        self._answered = False
         self._done = done
         self._sock: Socket | None = None
         self._target: Any = None
         self._connected = False
-        self._timeout = reactor.callLater(settings.timeout, self._time_out)
+        self._timeout = reactor.callLater(timeout, self._time_out)
         self.fd = -1
         self.mask = 0
 
@@ -95,9 +138,10 @@ class CheckConnection:
             data = self._sock.recv(ANSWER_BYTES)
         except BlockingIOError:
             return
-        except OSError:
-            data = b""
-        self._heard(data)
+        except OSError as problem:
+            self._lost(problem.strerror or "")
+        else:
+            self._heard(data)
 
     def troubled(self) -> None:
         """See Descriptor: this one never waits for trouble alone."""
@@ -108,7 +152,7 @@ class CheckConnection:
         if self._sock is None:
             return
         if self._connected:
-            self._lost()
+            self._lost("")
         else:
             code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._finish(_connect_code(code or errno.ECONNREFUSED))
@@ -126,27 +170,33 @@ class CheckConnection:
             self._unsent = self._unsent[sock.send(self._unsent) :] if self._unsent else b""
         except BlockingIOError:
             return
-        except OSError:
-            self._finish("L7RSP")
+        except OSError as problem:
+            self._lost(problem.strerror or "")
             return
         if self._unsent:
             return
-        if self._expect:
+        if self._question.waits:
             self._poller.watch(self, READ)
         else:
             self._finish("L4OK")
 
-    def _heard(self, data: bytes, detail: str = "") -> None:
-        """The next piece of the answer; b"" is its end."""
-        self._answer += data
-        if self._expect in self._answer:
-            self._finish("L7OK")
-        elif not data or len(self._answer) >= ANSWER_BYTES:
-            self._finish("L7RSP", detail)
+    def _heard(self, data: bytes) -> None:
+        """The next piece of the answer; b"" is its orderly end."""
+        if not data:
+            self._ended("")
+            return
+        self._answered = True
+        verdict = self._question.heard(data)
+        if verdict is not None:
+            self._finish(*verdict)
 
-    def _lost(self) -> None:
+    def _ended(self, cut: str) -> None:
+        """No more comes; see Question."""
+        self._finish(*self._question.ended(cut))
+
+    def _lost(self, why: str) -> None:
         """The connection is gone, after it stood."""
-        self._finish("L7RSP")
+        self._ended(why or "the connection was lost")
 
     def _time_out(self) -> None:
         self._finish("L7TOUT" if self._connected else "L4TOUT")

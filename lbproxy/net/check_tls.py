@@ -1,7 +1,7 @@
 """One active check of a backend that speaks TLS: connect, handshake, then as without.
 
 The backend is verified as it is for sessions, so that a check fails where they would. Owns the handshake of a check.
-L6OK: the handshake passed, and nothing more was asked for; L6RSP: bad TLS; L6TOUT: none within the check's time.
+L6OK: the handshake passed, and nothing more was asked; L6RSP: bad TLS; L6TOUT: none within the check's time.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import errno
 from typing import Any
 
 from lbproxy.addresses import Address
-from lbproxy.model import CheckSettings
-from lbproxy.net.check_tcp import ANSWER_BYTES, CheckConnection, Result
+from lbproxy.net.check_tcp import ANSWER_BYTES, CheckConnection, Question, Result
 from lbproxy.net.polling import READ, WRITE, Poller
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.channel import MemoryChannel
@@ -26,15 +25,16 @@ class TlsCheckConnection(CheckConnection):
         self,
         reactor: Any,
         poller: Poller,
-        settings: CheckSettings,
+        timeout: float,
         preamble: bytes,
+        question: Question,
         done: Result,
         tls: ClientTls,
         address: Address,
     ) -> None:
         """`address` is the backend's, for the name to be verified."""
-        super().__init__(reactor, poller, settings, preamble, done)
-        self._preamble, self._unsent = preamble, settings.send
+        super().__init__(reactor, poller, timeout, preamble, question, done)
+        self._preamble, self._unsent = preamble, question.send
         self._tls = tls
         self._address = address
         self._clock = reactor.seconds
@@ -64,8 +64,8 @@ class TlsCheckConnection(CheckConnection):
             self._poller.watch(self, WRITE)
         except TlsFailure as failure:
             self._finish("L7RSP" if self._secured else "L6RSP", f"{failure.word}: {failure.strerror}")
-        except OSError:
-            self._lost()
+        except OSError as problem:
+            self._lost(problem.strerror or "")
 
     def _shake(self, sock: Socket, channel: MemoryChannel) -> None:
         if self._preamble:
@@ -84,7 +84,7 @@ class TlsCheckConnection(CheckConnection):
             self._unsent = self._unsent[channel.send(self._unsent) :]
         if self._unsent or not channel.flush():
             raise BlockingIOError(errno.EAGAIN, "the kernel takes no more")
-        if self._expect:
+        if self._question.waits:
             self._poller.watch(self, READ)
             self._listen()  # what came with the end of the handshake makes no event any more
         else:
@@ -93,19 +93,19 @@ class TlsCheckConnection(CheckConnection):
     def _listen(self) -> None:
         buffer = bytearray(ANSWER_BYTES)
         while self._sock is not None and self._channel is not None:
-            detail = ""
             try:
                 count = self._channel.receive(buffer)
             except BlockingIOError:
                 return
             except OSError as problem:
-                count, detail = 0, problem.strerror or ""
-            self._heard(bytes(buffer[:count]), detail)
+                self._lost(problem.strerror or "")
+            else:
+                self._heard(bytes(buffer[:count]))
 
-    def _lost(self) -> None:
+    def _lost(self, why: str) -> None:
         """See CheckConnection."""
         if self._secured:
-            super()._lost()
+            super()._lost(why)
         else:
             self._finish("L6RSP", "closed: the backend closed within the TLS handshake")
 
@@ -119,7 +119,7 @@ class TlsCheckConnection(CheckConnection):
         channel, self._channel = self._channel, None
         if channel is not None:
             if self._secured:
-                if self._answer or not _tickets_come_later(channel):
+                if self._answered or not _tickets_come_later(channel):
                     self._tls.remember(self._address, channel)
                 channel.goodbye()
             channel.release()
