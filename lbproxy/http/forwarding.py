@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lbproxy.addresses import NetworkSet
-from lbproxy.http.identity import RequestIds, acceptable, mint_traceparent, valid_traceparent, via_name
+from lbproxy.http.identity import RequestIds, acceptable, mint_traceparent, valid_traceparent
 from lbproxy.http.messages import Field, RequestHead
 from lbproxy.http.trust import forwarded_line, walk
 from lbproxy.model_http import HttpSettings
@@ -24,11 +24,11 @@ class Introducer:
     __slots__ = ("ids", "instance", "settings", "trusted", "via")
 
     def __init__(self, settings: HttpSettings, instance: bytes, ids: RequestIds) -> None:
-        """`instance` is what tells this instance from others (see via_name; RFC 9110, section 7.6.3)."""
+        """`instance` is the pseudonym of this instance in Via (see via_name; RFC 9110, section 7.6.3)."""
         self.settings = settings
         self.trusted: NetworkSet | None = settings.trusted_peers
         self.instance = instance
-        self.via = b"Via: 1.1 %b\r\n" % via_name(instance) if settings.via else b""
+        self.via = b"Via: 1.1 %b\r\n" % instance if settings.via else b""
         self.ids = ids
 
 
@@ -78,7 +78,7 @@ class Client:
             b"X-Forwarded-Host: %b\r\n" % host,
             self._origin(origin.forwarded_for, origin.proto, origin.port),
             b"X-Forwarded-Prefix: %b\r\n" % origin.prefix if origin.prefix else b"",
-            b"Forwarded: %b\r\n" % forwarded_line(origin, self.ip, origin.proto or self.scheme, host)
+            b"Forwarded: %b\r\n" % forwarded_line(origin, self.ip, self.scheme, head.authority)
             if settings.forwarded
             else b"",
             self._trace(head),

@@ -17,7 +17,7 @@ from typing import Any
 from lbproxy.balancing.pool import Pool
 from lbproxy.errors import LOCAL_RESOURCE
 from lbproxy.http.dates import date_line
-from lbproxy.http.identity import RequestIds
+from lbproxy.http.identity import RequestIds, via_name
 from lbproxy.net.backend import Balancer, ProxyClientFactory
 from lbproxy.net.http1.client import ClientConnection
 from lbproxy.net.http1.factory import HttpClientFactory
@@ -33,6 +33,7 @@ from lbproxy.routing.keys import KeyOf, key_reader
 from lbproxy.session.arrival import Arrival
 from lbproxy.session.conversation import Conversation
 from lbproxy.session.exchange import Exchange
+from lbproxy.session.mirroring import Copies, mirror
 from lbproxy.session.relay import Relay
 from lbproxy.session.seams import ClientSide, Gate
 from lbproxy.session.sticking import Sticking
@@ -110,7 +111,9 @@ class Worker:
         self.http_factory = HttpClientFactory(balancer, self)
         self.ids = RequestIds(secrets.token_bytes)
         # What tells this instance from others in Via.
-        self.instance = secrets.token_hex(4).encode()
+        self.instance = via_name(secrets.token_hex(4).encode())
+        self.copies = Copies()
+        self.mirror = mirror
         self._sticky_key = secrets.token_bytes(32)
         self._sticking: dict[str, Sticking] = {}
         self._keys: dict[str, KeyOf] = {}

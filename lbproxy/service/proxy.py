@@ -34,6 +34,9 @@ from lbproxy.service.notify import notify_systemd
 from lbproxy.service.records import RecordWriter
 from lbproxy.service.signals import Signals
 from lbproxy.service.stopping import SERVING, Stopping
+from lbproxy.session.conversation import Conversation
+from lbproxy.session.exchange import Exchange
+from lbproxy.session.exchange_record import record_of_exchange, status_of
 from lbproxy.session.record import record_of
 from lbproxy.session.relay import Relay
 
@@ -86,6 +89,7 @@ class ProxyService(MultiService):
             self._fault,
             buffers=configuration.limits.buffers,
             handshakes=configuration.limits.handshakes,
+            answered=self._answered,
             clock=clock,
         )
         self.control = ControlService(self, configuration.control)
@@ -144,7 +148,7 @@ class ProxyService(MultiService):
 
     # Sessions.
 
-    def _ended(self, session: Relay, now: float) -> None:
+    def _ended(self, session: Relay | Conversation, now: float) -> None:
         counters = self.counters
         pool = session.pool
         counters.ended["" if pool is None else pool.settings.name, session.outcome.word] += 1
@@ -159,6 +163,22 @@ class ProxyService(MultiService):
             self.records.write(record_of(session, ts, now, self.total.sessions))
         if self.stopping.state != SERVING:
             self.stopping.session_ended()
+
+    def _answered(self, exchange: Exchange, now: float) -> None:
+        """An exchange has ended. What its backend sent is counted as it went to the client: the rest has no owner."""
+        counters = self.counters
+        pool = exchange.pool
+        counters.ended["" if pool is None else pool.settings.name, exchange.outcome.word] += 1
+        counters.http_requests[exchange.conversation.gate.name, status_of(exchange) // 100] += 1
+        if exchange.rule:
+            counters.rules[exchange.rule] += 1
+        stream = exchange.stream
+        counters.bytes_from_clients += stream.taken
+        if exchange.answer is not None:
+            counters.bytes_from_backends += stream.given
+        if self.records.enabled:
+            ts = self._stamps.text(exchange.began, now)
+            self.records.write(record_of_exchange(exchange, ts, now, self.total.sessions))
 
     def _fault(self, problem: BaseException) -> None:
         self.counters.exceptions += 1
@@ -254,8 +274,9 @@ class ProxyService(MultiService):
         return super().stopService()
 
     def close_listeners(self) -> None:
-        """See Stopped."""
+        """See Stopped. Clients that speak HTTP are told with their next answer that it is the last one."""
         self.listeners.close()
+        self.worker.drain()
 
     def kill_sessions(self) -> int:
         """See Stopped."""

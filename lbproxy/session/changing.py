@@ -47,7 +47,7 @@ def outgoing(exchange: Exchange, head: RequestHead) -> Outgoing | None:
     if sticking is not None and not sticking.carries(head):
         sticking = None
     upgrade = head.upgrade if head.upgrade and not plan.upgrades.isdisjoint(head.upgrade.split(b", ")) else b""
-    if plan.plain_request and intro is None and sticking is None and not upgrade:
+    if plan.plain_request and intro is None and sticking is None and not upgrade and not exchange.mark:
         return None
     client = exchange.conversation.facts
     path, query, authority = head.path, head.query, head.authority
@@ -66,23 +66,33 @@ def outgoing(exchange: Exchange, head: RequestHead) -> Outgoing | None:
             fields = plan.request_edits.apply(fields, facts)
     lines = head.kept if fields is head.fields else lines_of(fields)
     if intro is not None:
-        lines += intro.lines
+        said = intro.lines
     else:
-        lines = b"%bX-Forwarded-Host: %b\r\n%b%b\r\n" % (lines, head.authority, client.tail, exchange.request_id)
-    return Outgoing(path, query, authority, lines, upgrade)
+        said = b"X-Forwarded-Host: %b\r\n%b%b\r\n" % (head.authority, client.tail, exchange.request_id)
+    if plan.request_edits is not None:
+        said = _without(said, plan.request_edits.names)
+    return Outgoing(path, query, authority, lines + said + exchange.mark, upgrade)
+
+
+def _without(lines: bytes, names: frozenset[bytes]) -> bytes:
+    """These lines but for those of `names`: of what the route says itself we do not speak."""
+    return b"".join(
+        [b"%b\r\n" % line for line in lines.split(b"\r\n") if line and line.partition(b":")[0].lower() not in names]
+    )
 
 
 def facts_of(exchange: Exchange, head: RequestHead) -> Facts:
     """What templates may know of a request."""
-    client, intro = exchange.conversation.facts, exchange.intro
+    client, intro, plan = exchange.conversation.facts, exchange.intro, exchange.plan
     scheme = client.scheme if intro is None or intro.scheme is None else intro.scheme
+    path = head.path if plan is None or plan.settings.merge_slashes else head.unmerged
     return Facts(
         scheme,
         head.host,
         client.port,
-        head.path,
+        path,
         head.query or b"",
-        target_of(head.path, head.query),
+        target_of(path, head.query),
         exchange.client_ip.encode(),
         exchange.request_id,
     )

@@ -6,6 +6,8 @@ may be silent, and whether the answer at hand is the last one. Each request with
 
 from __future__ import annotations
 
+from typing import Any
+
 from lbproxy import errors
 from lbproxy.errors import Outcome
 from lbproxy.http.client_cert import certificate_fields
@@ -31,7 +33,7 @@ class Conversation(Arrival):
     the wheel asks, so that most requests need not tell it anything.
     """
 
-    __slots__ = ("exchange", "facts", "head_began", "last", "look", "requests", "side", "waiting_since")
+    __slots__ = ("exchange", "facts", "head_began", "last", "look", "record_memo", "requests", "side", "waiting_since")
 
     # A conversation has none of these, and its record says so.
     route = None
@@ -54,6 +56,8 @@ class Conversation(Arrival):
         self.last = False
         self.waiting_since = self.head_began = now
         self.look = 0.0
+        # What all records of this connection say; see session/exchange_record.py.
+        self.record_memo: Any = None
 
     @property
     def front(self) -> Front:

@@ -55,7 +55,8 @@ class Exchange(Seeker):
     Times are monotonic seconds, -1.0 for never: `began` is the first byte of the request, `read_at` the end of its
     head, `sent_at` when the request was sent, `first_byte_at` when the head of the answer came. `status` is what the
     client was answered, 0 for nothing. `answer` is the backend's head. `reused` tells that its connection had served
-    before. `blamed` that this try has counted against its backend. `intro` says what is told about the client where that is not the same for all requests.
+    before, `blamed` that this try has counted against its backend. `intro` says what is told about the client where
+    that is not the same for all requests.
     """
 
     __slots__ = (
@@ -108,6 +109,9 @@ class Exchange(Seeker):
         "world",
     )
 
+    # A line that marks what is no request of a client: see mirroring.py.
+    mark = b""
+
     def __init__(
         self, conversation: Conversation, stream: ClientStream, head: RequestHead | None, began: float, now: float
     ) -> None:
@@ -139,7 +143,9 @@ class Exchange(Seeker):
         self.answer: ResponseHead | None = None
         self.tried: tuple[Backend, ...] = ()
         self.tries: list[Try] | None = None
-        self.retrying = self.reused = self.again = self.blamed = self.introduced = self.continued = self.mirrored = False
+        self.retrying = self.reused = self.again = self.blamed = self.introduced = self.continued = self.mirrored = (
+            False
+        )
         self.interims = 0
         self.replay: Replay | None = None
         self.seen: Seen = _NOT_SEEN
@@ -281,19 +287,21 @@ class Exchange(Seeker):
             self.refuse(errors.BAD_REQUEST)
             return
         if head.length:
-            if self.replay is None and idempotent(self):
+            if self.replay is None and (idempotent(self) or self._wants_copy):
                 self.replay = Replay()
             self.sent_at = -1.0
             side.ask(self)
             if self.backend_side is side:  # it may have been lost by now
                 self.stream.begin_body(side)
                 if head.expect:
-                    conversation.within(1.0)
+                    self.within(1.0)
             return
         self.sent_at = now
         side.ask(self)
+        if self._wants_copy:
+            self._copy(head, b"")
         if self.timeouts.response_head < conversation.look:
-            conversation.within(self.timeouts.response_head)
+            self.within(self.timeouts.response_head)
 
     def body_sent(self) -> None:
         """The whole request has been given to the backend."""
@@ -301,6 +309,18 @@ class Exchange(Seeker):
         if self.backend_side is not None:
             self.backend_side.end_body()
         self.within(self.timeouts.response_head)
+        if self._wants_copy and self.head is not None:
+            self._copy(self.head, bytes(self.replay.data) if self.replay is not None and self.replay.complete else None)
+
+    @property
+    def _wants_copy(self) -> bool:
+        return self.plan is not None and self.plan.settings.mirror is not None and not self.mark
+
+    def _copy(self, head: RequestHead, body: bytes | None) -> None:
+        """Have a copy made, once; `body` is None when it is too long for that."""
+        if not self.mirrored:
+            self.mirrored = True
+            self.world.mirror(self, head, body)
 
     def interim(self, head: ResponseHead) -> None:
         """The backend has something to say before its answer (1xx, not 101)."""

@@ -8,14 +8,13 @@ reached.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
+from lbproxy import errors
 from lbproxy.http.messages import RequestHead
 from lbproxy.session.conversation import Conversation
 from lbproxy.session.exchange import Exchange
-from lbproxy.session.record import FIELD, TryRecord, endpoint, last_timer, milliseconds, try_record
+from lbproxy.session.record import TryRecord, endpoint_text, last_timer, text_of, try_record
 
 # What the record says of a client that left before it was answered: no status was sent.
 CLIENT_LEFT = 499
@@ -80,96 +79,70 @@ class ExchangeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     tls_error: str = ""
 
 
-class _Ends(NamedTuple):
-    """What all records of one connection say. `special` tells that there is more than the first three."""
-
-    listener: str
-    client: str
-    peer: str
-    special: bool
-    tls: str = ""
-    cipher: str = ""
-    sni: str = ""
-    alpn: str = ""
-    client_cert: str = ""
-    resumed: bool = False
-
-
-_Asked = tuple[str, str, str, str, str, str, str]
-_UNREAD: _Asked = ("http", "", "", "", "", "", "")
+# What all records of one connection say: listener, client, peer, and what follows from `tls` on if there is any of it.
+_Tls = tuple[str, str, str, str, str, bool]
+_Ends = tuple[str, str, str, _Tls | None]
+# What all records of equal heads say, from `protocol` on.
+_Request = tuple[str, str, str, str, str, str, str]
+_UNREAD: _Request = ("http", "", "", "", "", "", "")
 
 
 def record_of_exchange(exchange: Exchange, ts: str, now: float, conns_process: int) -> ExchangeRecord:
     """The record of an exchange that ended at `now`; `ts` is when its first byte came, as text."""
     conversation, head, stream = exchange.conversation, exchange.head, exchange.stream
     route, pool, backend, outcome = exchange.route, exchange.pool, exchange.served_by, exchange.outcome
-    ends: _Ends | None = conversation.record_memo
-    if ends is None:
-        conversation.record_memo = ends = _ends(conversation)
-    if head is None:
-        asked = _UNREAD
-    else:
-        asked = head.memo_record or _asked(head)
-    client = ends.client
+    tries, began, status, seen = exchange.tries, exchange.began, exchange.status, exchange.seen
+    ends: _Ends = conversation.record_memo or _ends(conversation)
+    request: _Request = _UNREAD if head is None else head.memo_record or _request(head)
+    listener, client, peer, tls = ends
+    protocol, method, host, path, query, referer, user_agent = request
     if exchange.client_ip != conversation.source[0]:
-        client = _elsewhere(exchange.client_ip)
-    if route is None:
-        route_name, route_line = "", 0
-    else:
-        route_name, route_line = route.name, route.line
-    state = outcome.state
-    if pool is None:
-        pool_name = policy = ""
-        active = queued = 0
-        queue = -1.0
-        state += "--"
-    else:
+        client = _address_text(exchange.client_ip)
+    pool_name = policy = ""
+    active = queued = 0
+    wait = connect = first_byte = -1.0
+    sticky = False
+    if pool is not None:
         settings = pool.settings
-        pool_name, policy = settings.name, settings.policy
-        active, queued = pool.active, pool.queued
-        queue = exchange.queue_seconds
-        if queue:
-            queue = int(queue * 1_000_000) / 1000
-        if settings.http.sticky is None:
-            state += "--"
-        else:
-            state += exchange.seen.state + exchange.sticky_sent
-    connect = -1.0
-    if exchange.connected_at >= 0:
-        connect = 0.0 if exchange.reused else int((exchange.connected_at - exchange.try_began) * 1_000_000) / 1000
-    first = -1.0
-    if exchange.answer is not None:
-        # An answer may come before the request has been sent.
-        sent = exchange.sent_at
-        first = 0.0 if sent < 0 else max(0.0, int((exchange.first_byte_at - sent) * 1_000_000) / 1000)
-    began, tries = exchange.began, exchange.tries
-    protocol, method, host, path, query, referer, user_agent = asked
+        pool_name = settings.name
+        policy = settings.policy
+        sticky = settings.http.sticky is not None
+        active = pool.active
+        queued = pool.queued
+        wait = exchange.queue_seconds and exchange.queue_seconds * 1e6 // 1 / 1e3
+        if exchange.connected_at >= 0:
+            connect = 0.0 if exchange.reused else (exchange.connected_at - exchange.try_began) * 1e6 // 1 / 1e3
+        if exchange.answer is not None:
+            sent = exchange.sent_at
+            # An answer may come before all of the request has been sent.
+            first_byte = (exchange.first_byte_at - sent) * 1e6 // 1 / 1e3 if 0 <= sent < exchange.first_byte_at else 0.0
     record = ExchangeRecord(
         ts,
-        exchange.request_id.decode("ascii", "backslashreplace") or conversation.unique_id(),
-        ends.listener,
+        exchange.request_id.decode() or conversation.unique_id(),
+        listener,
         client,
-        ends.peer,
+        peer,
         protocol,
         method,
         host,
         path,
         stream.taken,
-        route_name,
-        route_line,
+        "" if route is None else route.name,
+        0 if route is None else route.line,
         pool_name,
         "" if backend is None else backend.id,
         policy,
-        status_of(exchange),
-        _given(exchange),
+        status or status_of(exchange),
+        # What a tunnel dropped has been taken off already.
+        stream.given if status == _SWITCHED else stream.given - stream.held - stream.dropped,
         outcome.word,
-        state,
+        outcome.state + (seen.state + exchange.sticky_sent if sticky else "--"),
         outcome.flag,
-        -1.0 if head is None else int((exchange.read_at - began) * 1_000_000) / 1000,
-        queue,
+        -1.0 if head is None else (exchange.read_at - began) * 1e6 // 1 / 1e3,
+        wait,
         connect,
-        first,
-        int((now - began) * 1_000_000) / 1000,
+        first_byte,
+        (now - began) * 1e6 // 1 / 1e3,
         conns_process,
         conversation.gate.sessions,
         active,
@@ -184,13 +157,65 @@ def record_of_exchange(exchange: Exchange, ts: str, now: float, conns_process: i
     )
     if tries is not None:
         record.tries = [try_record(one) for one in tries]
-    if outcome.blame is not NOBODY:
-        record.rule = exchange.rule
+    if outcome is not errors.OK:
         record.timer = exchange.timer or last_timer(outcome, tries)
         record.tls_error = conversation.tls_error
-    bound = exchange.seen.backend
-    if bound is not None:
-        record.sticky = bound.id
-    if ends.special:
-        _, _, _, _, record.tls, record.cipher, record.sni, record.alpn, record.client_cert, record.resumed = ends
+    if exchange.rule:
+        record.rule = exchange.rule
+    if sticky and seen.backend is not None:
+        record.sticky = seen.backend.id
+    if tls is not None:
+        record.tls, record.cipher, record.sni, record.alpn, record.client_cert, record.resumed = tls
     return record
+
+
+def status_of(exchange: Exchange) -> int:
+    """What the client was answered; CLIENT_LEFT where it left before, 0 where it was cut without an answer."""
+    status = exchange.status
+    if not status and exchange.outcome.word == errors.CLIENT_GONE_IN_HEAD.word:
+        return CLIENT_LEFT
+    return status
+
+
+def _request(head: RequestHead) -> _Request:
+    """What was asked for, as text; it is kept with the head."""
+    referer = user_agent = ""
+    for name, value, _ in head.fields:
+        if name == b"user-agent":
+            user_agent = user_agent or text_of(value)
+        elif name == b"referer":
+            referer = referer or text_of(value)
+    query = head.query
+    head.memo_record = request = (
+        "HTTP/1.1" if head.minor else "HTTP/1.0",
+        text_of(head.method),
+        text_of(head.host),
+        text_of(head.path),
+        text_of(query) if query else "",
+        referer,
+        user_agent,
+    )
+    return request
+
+
+def _ends(conversation: Conversation) -> _Ends:
+    """Both ends of the connection and its TLS, as text; it is kept with the conversation."""
+    tls = conversation.tls
+    client = endpoint_text(conversation.source)
+    peer = client if conversation.peer == conversation.source else endpoint_text(conversation.peer)
+    sni = text_of((conversation.server_name or "").encode("utf-8", "surrogateescape"))
+    facts: _Tls | None = None
+    if tls is not None:
+        shown = "" if tls.certificate is None else tls.certificate.fingerprint
+        facts = (tls.version, tls.cipher, sni, tls.alpn, shown, tls.resumed)
+    elif sni:
+        facts = ("", "", sni, "", "", False)
+    conversation.record_memo = ends = (conversation.gate.name, client, peer, facts)
+    return ends
+
+
+def _address_text(client_ip: str) -> str:
+    """A client that another proxy told of: its port is not known."""
+    if not client_ip:
+        return "unix"
+    return f"[{client_ip}]" if ":" in client_ip else client_ip

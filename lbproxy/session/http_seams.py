@@ -74,6 +74,9 @@ class BackendStream(Side, Protocol):
     def ask(self, exchange: Exchange) -> None:
         """Send the exchange's head, and tell it of the answer."""
 
+    def send_body(self, body: bytes) -> None:
+        """Send the whole body, as it goes on the wire, and tell the exchange."""
+
     def end_body(self) -> None:
         """The request's body is complete."""
 

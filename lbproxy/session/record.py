@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import msgspec
 
-from lbproxy.errors import CONNECT_TIMEOUT, TryError
-from lbproxy.session.phases import PHASES
+from lbproxy.errors import CONNECT_TIMEOUT, Outcome, TryError
+from lbproxy.session.arrival import Arrival
+from lbproxy.session.conversation import Conversation
+from lbproxy.session.exchange import Exchange
+from lbproxy.session.phases import PHASES, TUNNEL
 from lbproxy.session.relay import Relay
 from lbproxy.session.retrying import Try
+from lbproxy.session.seeking import Seeker
+from lbproxy.session.tunnel import Tunnel
 
 # Of one field, in characters; see threats.md, section 2.
 _FIELD = 1024
@@ -80,8 +85,10 @@ class RelayRecord(msgspec.Struct):
     namespace: str = ""
 
 
-def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayRecord:
-    """The record of a session that ended at `now`; `ts` is when it began, as text."""
+def record_of(session: Relay | Conversation, ts: str, now: float, conns_process: int) -> RelayRecord:
+    """The record of a session that ended at `now`; `ts` is when it began, as text. A conversation has one of its own
+    where it ended before anything could be asked.
+    """
     client, side, pool, route = session.client, session.backend_side, session.pool, session.route
     backend, outcome, header, tries = session.served_by, session.outcome, session.header, session.tries
     connected, began = session.connected_at, session.try_began
@@ -89,9 +96,9 @@ def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayR
         ts,
         session.unique_id(),
         session.gate.name,
-        _endpoint(session.source),
-        _endpoint(session.peer),
-        "tcp",
+        endpoint_text(session.source),
+        endpoint_text(session.peer),
+        "tcp" if isinstance(session, Relay) else "http",
         "" if route is None else route.name,
         0 if route is None else route.line,
         "" if pool is None else pool.settings.name,
@@ -100,43 +107,45 @@ def record_of(session: Relay, ts: str, now: float, conns_process: int) -> RelayR
         outcome.word,
         outcome.state + "--",
         outcome.flag,
-        session.timer or _last_timer(session),
+        session.timer or last_timer(outcome, tries),
         session.rule,
         0 if client is None else client.bytes_in,
         0 if side is None or client is None else side.bytes_in - client.dropped,
-        _ms(session.queue_seconds) if route is not None else -1,
-        _ms(connected - began) if connected >= 0 else -1,
-        _ms(session.first_byte_at - connected) if session.first_byte_at >= 0 else -1,
-        _ms(now - session.started),
+        milliseconds(session.queue_seconds) if route is not None else -1,
+        milliseconds(connected - began) if connected >= 0 else -1,
+        milliseconds(session.first_byte_at - connected) if session.first_byte_at >= 0 else -1,
+        milliseconds(now - session.started),
         0 if tries is None else len(tries) - 1,
-        [] if tries is None else [_try(one) for one in tries],
+        [] if tries is None else [try_record(one) for one in tries],
         conns_process,
         session.gate.sessions,
         0 if pool is None else pool.active,
         0 if backend is None else backend.active,
         0 if pool is None else pool.queued,
         (session.server_name or "")[:_FIELD],
-        "" if header is None or header.unique_id is None else _text(header.unique_id),
+        "" if header is None or header.unique_id is None else text_of(header.unique_id),
         *_tls_fields(session),
         namespace="" if header is None or header.namespace is None else header.namespace[:_FIELD],
     )
 
 
-def _last_timer(session: Relay) -> str:
+def last_timer(outcome: Outcome, tries: list[Try] | None) -> str:
     """The clock of the last try, where that decided."""
-    if session.outcome is not CONNECT_TIMEOUT:
+    if outcome is not CONNECT_TIMEOUT:
         return ""
-    last = session.tries[-1].error if session.tries else None
+    last = tries[-1].error if tries else None
     return "tls_handshake" if last is TryError.TLS_TIMEOUT else "connect"
 
 
-def _tls_fields(session: Relay) -> tuple[str, str, str, str, bool, float, str, str, str, str, str, str, bool]:
+def _tls_fields(
+    session: Relay | Conversation,
+) -> tuple[str, str, str, str, bool, float, str, str, str, str, str, str, bool]:
     """From `tls` to `backend_resumed`, in the record's order."""
     ours, theirs = session.tls, session.backend_tls
     backend = ("", "", False) if theirs is None else (theirs.version, theirs.cipher, theirs.resumed)
     if ours is None:
         offered = session.protocols
-        alpn = _text(offered[0]) if offered else ""
+        alpn = text_of(offered[0]) if offered else ""
         return ("", "", "", alpn, False, -1, "", "", "", session.tls_error, *backend)
     certificate = ours.certificate
     return (
@@ -145,7 +154,7 @@ def _tls_fields(session: Relay) -> tuple[str, str, str, str, bool, float, str, s
         ours.group,
         ours.alpn,
         ours.resumed,
-        _ms(ours.seconds),
+        milliseconds(ours.seconds),
         ours.verified,
         "" if certificate is None else certificate.fingerprint,
         "" if certificate is None else certificate.subject[:_FIELD],
@@ -154,36 +163,84 @@ def _tls_fields(session: Relay) -> tuple[str, str, str, str, bool, float, str, s
     )
 
 
-def describe(session: Relay, now: float) -> dict[str, object]:
-    """A session under way, for the control socket."""
-    return {
+def describe(session: Arrival, now: float) -> dict[str, object]:
+    """A session under way, for the control socket. Of an HTTP client it is the request under way that has an id, a
+    phase, a backend and bytes, also when it has become a tunnel.
+    """
+    client = session.client
+    described: dict[str, object] = {
         "id": session.unique_id(),
         "listener": session.gate.name,
-        "client": _endpoint(session.source),
-        "pool": "" if session.pool is None else session.pool.settings.name,
-        "backend": "" if session.backend is None else session.backend.id,
+        "client": endpoint_text(session.source),
+        "pool": "",
+        "backend": "",
         "phase": PHASES[session.phase],
         "age_seconds": round(now - session.started, 3),
-        "bytes_in": 0 if session.client is None else session.client.bytes_in,
-        "bytes_out": 0 if session.backend_side is None else session.backend_side.bytes_in,
+        "bytes_in": 0 if client is None else client.bytes_in,
+        "bytes_out": 0,
+    }
+    if isinstance(session, Tunnel):
+        described |= _request_under_way(session.exchange)
+    elif isinstance(session, Relay):
+        described |= _place(session)
+        if session.backend_side is not None:
+            described["bytes_out"] = session.backend_side.bytes_in
+    elif isinstance(session, Conversation):
+        described["requests"] = session.requests
+        if session.exchange is not None:
+            described |= _request_under_way(session.exchange)
+    return described
+
+
+def _request_under_way(exchange: Exchange) -> dict[str, object]:
+    head, stream, conversation = exchange.head, exchange.stream, exchange.conversation
+    taken, given = stream.taken, stream.given
+    client, side = conversation.client, exchange.backend_side
+    if exchange.phase == TUNNEL and client is not None and side is not None:
+        taken += client.bytes_in
+        given += side.bytes_in
+    return {
+        **_place(exchange),
+        "id": text_of(exchange.request_id),
+        "phase": PHASES[exchange.phase],
+        "bytes_in": taken,
+        "bytes_out": given,
+        "requests": conversation.requests,
+        "request": "" if head is None else f"{text_of(head.method)} {text_of(head.host)}{text_of(head.path)}",
     }
 
 
-def _endpoint(endpoint: tuple[str, int]) -> str:
+def _place(session: Seeker) -> dict[str, object]:
+    pool, backend = session.pool, session.backend
+    return {
+        "pool": "" if pool is None else pool.settings.name,
+        "backend": "" if backend is None else backend.id,
+    }
+
+
+def endpoint_text(endpoint: tuple[str, int]) -> str:
+    """An address and its port; UNIX sockets have neither."""
     host, port = endpoint
     if not host:
         return "unix"
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _ms(seconds: float) -> float:
+def milliseconds(seconds: float) -> float:
+    """With three places, cut."""
     return int(seconds * 1_000_000) / 1000
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode("ascii", "backslashreplace")[:_FIELD]
+def text_of(raw: bytes) -> str:
+    """Bytes from outside as text of ASCII, not too long."""
+    if len(raw) <= _FIELD and raw.isascii():
+        return raw.decode()
+    return raw[:_FIELD].decode("ascii", "backslashreplace")[:_FIELD]
 
 
-def _try(one: Try) -> TryRecord:
+def try_record(one: Try) -> TryRecord:
+    """One try, as it is written."""
     error = None if one.error is None else one.error.value
-    return TryRecord(one.backend, one.address, error, _ms(one.seconds), one.klass, one.detail[:_FIELD], one.reused)
+    return TryRecord(
+        one.backend, one.address, error, milliseconds(one.seconds), one.klass, one.detail[:_FIELD], one.reused
+    )

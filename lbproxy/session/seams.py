@@ -14,11 +14,13 @@ from lbproxy.preamble import ClientHello
 from lbproxy.routing import Route
 
 if TYPE_CHECKING:
+    from lbproxy.http.messages import RequestHead
     from lbproxy.routing.keys import KeyOf
     from lbproxy.session.arrival import Arrival
     from lbproxy.session.conversation import Conversation
     from lbproxy.session.exchange import Exchange
     from lbproxy.session.http_seams import Front, HttpClientSide
+    from lbproxy.session.mirroring import Copies
     from lbproxy.session.relay import Relay
     from lbproxy.session.seeking import Seeker
     from lbproxy.session.sticking import Sticking
@@ -216,6 +218,13 @@ class World(Protocol):
 
     def http_side(self, client: ClientSide | None) -> HttpClientSide:
         """The same side, as one that speaks HTTP."""
+
+    @property
+    def copies(self) -> Copies:
+        """The mirrored requests under way."""
+
+    def mirror(self, exchange: Exchange, head: RequestHead, body: bytes | None) -> None:
+        """Make a copy for another pool, if the route still wants one: see mirroring.py."""
 
     def answered(self, exchange: Exchange, now: float) -> None:
         """Count the end of an exchange and write its record."""

@@ -64,6 +64,8 @@ def settle(exchange: Exchange, head: RequestHead) -> str | None:
         exchange.refuse(errors.BODY_LARGE)
     elif plan.redirect is not None and plan.settings.redirect is not None:
         location = plan.redirect.render(facts_of(exchange, head))
+        if location.startswith(b"//"):
+            location = b"/" + location.lstrip(b"/")  # a path, which must not become the name of a host
         _say(exchange, redirect_answer(plan.settings.redirect.status, location, exchange.request_id), errors.ANSWERED)
     elif plan.settings.answer is not None:
         _say(exchange, fixed_answer(plan.settings.answer, exchange.request_id), errors.ANSWERED)

@@ -158,6 +158,13 @@ class BackendConnection(BodyReader, BackendSide):
         self._look_at_budget()
         return False
 
+    def send_body(self, body: bytes) -> None:
+        """See BackendStream."""
+        exchange = self.exchange
+        self.take(body)
+        if exchange is not None and self.exchange is exchange:
+            exchange.body_sent()
+
     def end_body(self) -> None:
         """See BackendStream."""
         self.open_request = False
