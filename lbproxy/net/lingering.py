@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lbproxy.net.polling import READ, Poller
+from lbproxy.net.polling import READ, TROUBLE, Poller
 from lbproxy.net.sockets import Socket
 
 LINGER_SECONDS = 2.0
@@ -100,14 +100,19 @@ class Lingering:
         except OSError:
             count = 0
         self._left -= count
-        if not count or self._left <= 0:
+        if not count:
             self.end()
+        elif self._left <= 0:
+            # Whoever goes on sending is not read any more, but not reset either: it may still want to hear us. What its
+            # kernel cannot deliver makes it look.
+            self._shared.poller.watch(self, TROUBLE)
 
     def doWrite(self) -> None:
         """It never writes."""
 
     def troubled(self) -> None:
-        """See Descriptor: it never waits for trouble alone."""
+        """See Descriptor: the peer is gone, and has heard us or not."""
+        self.end()
 
     def connectionLost(self, reason: Failure) -> None:
         """A stock reactor saw the end, or is about to end."""

@@ -170,6 +170,7 @@ class Listener:
     def ran_out(self, problem: OSError) -> None:
         """No descriptor, no memory, or a socket that does not accept: pause, so that this cannot become a busy loop."""
         self.paused_total += 1
+        self.worker.make_room()
         self.pause()
         self.worker.reactor.callLater(_PAUSE, self.resume)
         now = self.worker.clock()
@@ -260,6 +261,8 @@ class Port:
         for _ in range(_ACCEPTS):
             if self.sock is None:
                 return
+            if admission.full:
+                listener.worker.make_room()
             if admission.full:
                 listener.pause()
                 return

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lbproxy.balancing.pool import Pool
-from lbproxy.errors import LOCAL_RESOURCE
+from lbproxy.errors import LOCAL_RESOURCE, OK
 from lbproxy.http.dates import date_line
 from lbproxy.http.identity import RequestIds, via_name
 from lbproxy.net.backend import Balancer, ProxyClientFactory
@@ -65,6 +65,10 @@ def _unheard(_exchange: Exchange, _now: float) -> None:
 
 def _unheard_too(_conversation: Conversation) -> None:
     """Nobody wants to hear of conversations."""
+
+
+def _waiting_since(conversation: Conversation) -> float:
+    return conversation.waiting_since
 
 
 class Worker:
@@ -145,6 +149,13 @@ class Worker:
         for session in self.sessions():
             if isinstance(session, Conversation) and gate in (None, session.gate):
                 session.drain()
+
+    def make_room(self) -> None:
+        """No further client can be accepted: close some of those that have waited longest for their next request."""
+        idle = [session for session in self.sessions() if isinstance(session, Conversation) and session.idle]
+        idle.sort(key=_waiting_since)
+        for session in idle[: max(1, len(idle) // 16)]:
+            session.over(OK)
 
     # What exchanges ask for: see World.
 

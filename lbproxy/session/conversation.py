@@ -76,7 +76,9 @@ class Conversation(Arrival):
         front = self.gate.front
         certificate = None if self.tls is None else self.tls.certificate
         shown = () if not front.settings.client_cert else certificate_fields(certificate)
-        self.facts = Client(front.introducer, self.source[0], self.local[1], secure=front.secure, certificate=shown)
+        told = self.header is not None and self.header.tls is not None
+        secure = front.secure or told
+        self.facts = Client(front.introducer, self.source[0], self.local[1], secure=secure, certificate=shown)
         self.timeouts = front.timeouts
         self.phase = REQUEST
         if not self.opening.plain:
@@ -145,6 +147,11 @@ class Conversation(Arrival):
             self.exchange.client_gone(stalled=stalled)
         else:
             self.over(errors.OK)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, and at least one request has been answered."""
+        return self.phase == REQUEST and self.exchange is None and bool(self.requests) and not self.side.begun
 
     def drain(self) -> None:
         """No further request shall come: end now if none is under way, else with its answer."""

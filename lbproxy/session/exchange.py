@@ -19,7 +19,7 @@ from lbproxy.balancing.pool import Pool
 from lbproxy.balancing.sticky import Seen
 from lbproxy.errors import Outcome, TryError
 from lbproxy.http.forwarding import Introduction
-from lbproxy.http.messages import HttpError, RequestHead, ResponseHead
+from lbproxy.http.messages import CHUNKED, HttpError, RequestHead, ResponseHead
 from lbproxy.model import SendProxySettings, Timeouts
 from lbproxy.routing import HttpRoute
 from lbproxy.session.changing import Outgoing, outgoing, response_changes
@@ -279,7 +279,10 @@ class Exchange(Seeker):
         head = self.head
         assert head is not None
         self.phase = ANSWER
-        conversation = self.conversation
+        conversation, pool = self.conversation, self.pool
+        if head.length == CHUNKED and pool is not None and pool.settings.http.http10:
+            self.refuse(errors.LENGTH_REQUIRED)  # HTTP/1.0 has no way to say where such a body ends
+            return
         try:
             self.outgoing = outgoing(self, head)
         except ValueError:  # what the route makes of this path is none

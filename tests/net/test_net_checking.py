@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 
 from lbproxy.addresses import Address
 from lbproxy.model import CheckSettings
-from lbproxy.net.check_tcp import CheckConnection
+from lbproxy.net.check_tcp import BytesQuestion, CheckConnection
 from lbproxy.net.checking import Checker, CheckTarget
 from lbproxy.net.polling import EpollPoller, Poller, StockPoller
 from lbproxy.net.resolving import Name
@@ -30,12 +30,13 @@ class Bench:
         self.codes: list[str] = []
 
     def check(self, settings: CheckSettings, target: Any, preamble: bytes = b"", family: int = socket.AF_INET) -> Any:
-        check = CheckConnection(self.clock, self.poller, settings, preamble, self.hear)
+        question = BytesQuestion(settings)
+        check = CheckConnection(self.clock, self.poller, settings.timeout, preamble, question, self.hear)
         check.begin(family, target)
         return check
 
     def hear(self, code: str, detail: str) -> None:
-        assert detail == "", "without TLS the code says it all"
+        assert detail == "", "the code says it all"
         self.codes.append(code)
 
     def has(self, count: int) -> bool:

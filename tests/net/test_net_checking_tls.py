@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -15,9 +16,11 @@ from twisted.internet.task import Clock
 from lbproxy.addresses import Address, parse_address
 from lbproxy.certificates import load_trust
 from lbproxy.model import CheckSettings
+from lbproxy.model_http import HttpCheck
 from lbproxy.model_tls import BackendTlsSettings
+from lbproxy.net.check_tcp import BytesQuestion
 from lbproxy.net.check_tls import TlsCheckConnection
-from lbproxy.net.checking import Checker, CheckTarget
+from lbproxy.net.checking import Checker, CheckTarget, question_of
 from lbproxy.net.dialing import target_of
 from lbproxy.net.polling import EpollPoller, Poller, StockPoller
 from lbproxy.net.tls.channel import MemoryChannel
@@ -27,6 +30,8 @@ from lbproxy.preamble import local_header
 from tests.live.peers import PATIENCE, Backend, Script, closed_quietly, hold, reset
 from tests.live.tls_peers import OLDER, Files, Papers, TlsBackend, TlsSocket, cuts_off, gives_notice, server_context
 from tests.net.net_rig import hand_reactor, turn
+
+CUT_HEAD = "L7RSP", "it ended within the head of its answer: the connection ended without close_notify"
 
 
 class Heard:
@@ -98,15 +103,10 @@ class Bench:
         self, backend: Backend, tls: ClientTls | None = None, preamble: bytes = b"", **settings: Any
     ) -> TlsCheckConnection:
         address = parse_address(backend.address)
-        check = TlsCheckConnection(
-            self.clock,
-            self.poller,
-            CheckSettings(**settings),
-            preamble,
-            self.hear,
-            self.tls() if tls is None else tls,
-            address,
-        )
+        asked = CheckSettings(**settings)
+        made = self.tls() if tls is None else tls
+        question = question_of(asked, CheckTarget(*target_of(address), address, preamble, made))
+        check = TlsCheckConnection(self.clock, self.poller, asked.timeout, preamble, question, self.hear, made, address)
         check.begin(*target_of(address))
         return check
 
@@ -229,7 +229,8 @@ class TestBadTls:
     def test_bytes_that_are_there_before_the_handshake(self, bench: Bench) -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         address = Address("ip", *listening.getsockname())
-        check = TlsCheckConnection(bench.clock, bench.poller, CheckSettings(), b"", bench.hear, bench.tls(), address)
+        asked = BytesQuestion(CheckSettings())
+        check = TlsCheckConnection(bench.clock, bench.poller, 2.0, b"", asked, bench.hear, bench.tls(), address)
         check.begin(*target_of(address))
         server, _ = listening.accept()
         with listening, server:
@@ -297,6 +298,54 @@ class TestBehindTheHandshake:
 
         bench.check(bench.serve(lapse), send=b"PING\r\n", expect=b"+PONG")
         assert bench.result() == ("L7RSP", "a TLS record that cannot be read")
+
+
+class TestHttp:
+    @pytest.mark.parametrize(
+        ("script", "expected"),
+        [
+            (Heard(b"HTTP/1.1 204 No Content\r\n\r\n"), ("L7OK", "")),
+            (Heard(b"HTTP/1.1 503 Away\r\nContent-", b"Length: 0\r\n\r\n"), ("L7STS", "status 503")),
+            (cuts_off(b"HTTP/1.1 200"), CUT_HEAD),
+        ],
+        ids=["good", "status", "cut"],
+    )
+    def test_the_request_and_its_answer_go_through_tls(
+        self, bench: Bench, script: Script, expected: tuple[str, str]
+    ) -> None:
+        bench.check(bench.serve(script), http=HttpCheck())
+        assert bench.result() == expected
+        if isinstance(script, Heard):
+            assert script.over.wait(PATIENCE)
+            assert re.fullmatch(
+                rb"GET / HTTP/1.1\r\nHost: 127.0.0.1:\d+\r\n.*close\r\n\r\n", script.question, re.DOTALL
+            )
+
+    @pytest.mark.parametrize(("body", "code"), [(b"we are ready", "L7OK"), (b"not yet", "L7RSP")])
+    def test_a_body_with_an_open_end(self, bench: Bench, body: bytes, code: str) -> None:
+        script = gives_notice(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+        bench.check(bench.serve(script), http=HttpCheck(body=b"ready"))
+        assert bench.result()[0] == code
+
+    def test_an_open_end_without_close_notify_is_cut(self, bench: Bench) -> None:
+        bench.check(bench.serve(cuts_off(b"HTTP/1.1 200 OK\r\n\r\nnot yet")), http=HttpCheck(body=b"ready"))
+        assert bench.result() == (
+            "L7RSP",
+            "it ended within the body of its answer: the connection ended without close_notify",
+        )
+
+    def test_no_answer(self, bench: Bench) -> None:
+        heard = Heard()
+        backend = bench.serve(heard)
+        bench.check(backend, http=HttpCheck(), timeout=2.0)
+        bench.until(lambda: backend.shaken)
+        turn(bench.reactor)
+        bench.clock.advance(2.1)
+        assert bench.result() == ("L7TOUT", "")
+
+    def test_the_handshake_comes_first(self, bench: Bench) -> None:
+        bench.check(bench.serve(Heard(), bench.papers.server("other.example")), http=HttpCheck())
+        assert bench.result()[0] == "L6RSP"
 
 
 class TestResumption:

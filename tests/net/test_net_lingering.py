@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lbproxy.net.lingering import LINGER_BYTES, LINGER_SECONDS, Lingering, linger
-from lbproxy.net.polling import EpollPoller, Poller
+from lbproxy.net.polling import READ, EpollPoller, Poller
 from lbproxy.net.reactor import ProxyReactor
 from tests.net.net_rig import hand_reactor, reset, tcp_pair, turn
 
@@ -91,21 +91,29 @@ def test_it_ends_after_a_while(place: Place) -> None:
         call()
 
 
-def test_it_ends_with_a_peer_that_sends_and_sends(place: Place) -> None:
+def test_a_peer_that_sends_and_sends_is_read_no_further_than_the_bound_and_still_hears_us(place: Place) -> None:
     theirs, ours = place.pair()
     with theirs:
         linger(place, ours)
+        (lingering,) = place.lingering
         theirs.setblocking(False)
         sent = 0
 
         def over() -> bool:
             nonlocal sent
-            if place.lingering and sent <= LINGER_BYTES * 2:
+            if lingering.mask & READ:
                 sent += theirs.send(b"y" * 4096)
-            return not place.lingering
+            return not lingering.mask & READ
 
         turn(place.reactor, over)
         assert sent >= LINGER_BYTES
+        theirs.setblocking(True)
+        # More than our kernel takes: a close with this unread would be a reset, and take the last words with it.
+        theirs.sendall(b"z" * 4096)
+        assert theirs.recv(100) == LAST_WORDS
+        assert theirs.recv(100) == b""
+        theirs.close()
+        turn(place.reactor, lambda: not place.lingering)
 
 
 def test_it_ends_with_the_peers_reset(place: Place) -> None:

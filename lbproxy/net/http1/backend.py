@@ -442,6 +442,13 @@ class BackendConnection(BodyReader, BackendSide):
 
 def request_bytes(exchange: Exchange, head: RequestHead) -> bytes:
     """The head of a request as it goes to the backend."""
+    if exchange.pool is not None and exchange.pool.settings.http.http10:
+        # Its framing lines are those of HTTP/1.0 too: chunks and interim answers have been ruled out before.
+        return _in_http11(exchange, head).replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)
+    return _in_http11(exchange, head)
+
+
+def _in_http11(exchange: Exchange, head: RequestHead) -> bytes:
     changed = exchange.outgoing
     if changed is None:
         tail = exchange.conversation.facts.tail

@@ -163,7 +163,10 @@ class SecureTransport(Transport):
 
     def close_gently(self) -> None:
         """As close, so that what was said last in clear, or by a handshake that failed, is heard."""
-        channel, sock = self.channel, self.detach()
+        channel = self.channel
+        if self.sock is not None and channel is not None and channel.established and self.pending is None:
+            channel.goodbye()
+        sock = self.detach()
         if sock is not None:
             if channel is not None:
                 self._release(channel, sock)
