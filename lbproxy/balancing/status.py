@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.load_report import NOTHING_REPORTED, Reported
+from lbproxy.model import PoolSettings
 
 if TYPE_CHECKING:
     from lbproxy.balancing.pool import Pool
@@ -32,6 +33,7 @@ def pool_status(pool: Pool, now: float) -> dict[str, object]:
     return {
         "pool": pool.settings.name,
         "policy": pool.settings.policy,
+        "check": check_kind(pool.settings),
         "active": pool.active,
         "queued": pool.queued,
         "retries": pool.retries,
@@ -40,6 +42,16 @@ def pool_status(pool: Pool, now: float) -> dict[str, object]:
         **{name: sum(getattr(backend, name) for backend in backends) for name in _TOTALS},
         "backends": [backend_status(backend, now) for backend in backends],
     }
+
+
+def check_kind(settings: PoolSettings) -> str | None:
+    """How the backends of a pool are checked: "tcp", "tls", "http" or "https"; None when they are not."""
+    if not settings.check.enabled:
+        return None
+    secure = settings.tls is not None and settings.check.tls
+    if settings.check.http is not None:
+        return "https" if secure else "http"
+    return "tls" if secure else "tcp"
 
 
 def backend_status(backend: Backend, now: float) -> dict[str, object]:

@@ -1,13 +1,12 @@
 """BalancerService: the pools, and what keeps them true.
 
-Owns the pools of a running lbproxy with their checks, their names' addresses and their clock tick. It chooses nothing
-itself: choosing is in `balancing/`, reached through `pools`.
+Owns the pools of a running lbproxy, their names' addresses and their clock tick; backend_checks.py looks after their
+health. It chooses nothing itself: choosing is in `balancing/`, reached through `pools`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
@@ -18,12 +17,11 @@ from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.change import Change
 from lbproxy.balancing.pool import Pool
 from lbproxy.model import PoolSettings
-from lbproxy.net.checking import Checker, CheckTarget
 from lbproxy.net.dialing import target_of
 from lbproxy.net.polling import Poller
 from lbproxy.net.resolving import Name
 from lbproxy.net.tls.clients import ClientTls
-from lbproxy.preamble import local_header
+from lbproxy.service.backend_checks import BackendChecks
 from lbproxy.service.certificates import CertificateService
 
 TICK_SECONDS = 0.5
@@ -49,10 +47,9 @@ class BalancerService(Service):
         self._certificates = certificates
         self.pools: dict[str, Pool] = {}
         self._reactor = reactor
-        self._poller = poller
         self._clock = clock
         self._random = random
-        self._checkers: dict[Backend, Checker] = {}
+        self._checks = BackendChecks(reactor, poller, clock, random, self)
         self._names: dict[str, Name] = {}
         self._targets: dict[Address, Target] = {}
         self._ticking: Any = None
@@ -62,30 +59,27 @@ class BalancerService(Service):
         now = self._clock()
         wanted = {one.name: one for one in settings}
         for name in self.pools.keys() - wanted.keys():
-            self._drop(self.pools.pop(name), now)
+            self.pools.pop(name).close(now)
         for name, one in wanted.items():
             if name in self.pools:
-                for backend in self.pools[name].reconfigure(one, now):
-                    self._stop_checking(backend)
+                self.pools[name].reconfigure(one, now)
             else:
                 self.pools[name] = Pool(one, self._random, now, self._changed)
         self._watch_names()
         if self.running:
-            self._start_checking()
+            self._checks.follow(self.pools.values())
 
     def startService(self) -> None:
         """Begin to check, to resolve and to tick."""
         super().startService()
         self._watch_names()
-        self._start_checking()
+        self._checks.follow(self.pools.values())
         self._ticking = self._reactor.callLater(TICK_SECONDS, self._tick)
 
     def stopService(self) -> None:
         """Stop all that; the pools stay usable for sessions that are still ending."""
         super().stopService()
-        for checker in self._checkers.values():
-            checker.stop()
-        self._checkers.clear()
+        self._checks.stop()
         for name in self._names.values():
             name.stop()
         self._names.clear()
@@ -141,59 +135,7 @@ class BalancerService(Service):
                 if backend.resolved != (current is not None):
                     pool.set_resolved(backend, current is not None, now)
 
-    # Checks.
-
-    def _start_checking(self) -> None:
-        for pool in self.pools.values():
-            settings = pool.settings
-            for backend in pool.backends.values():
-                checker = self._checkers.get(backend)
-                if checker is not None and (checker.settings != settings.check or not settings.check.enabled):
-                    self._stop_checking(backend)
-                if settings.check.enabled and backend not in self._checkers:
-                    self._checkers[backend] = checker = self._checker(pool, backend)
-                    checker.start()
-
-    def _checker(self, pool: Pool, backend: Backend) -> Checker:
-        def where() -> CheckTarget | None:
-            return None if backend.admin == "maint" else self._check_target(pool, backend)
-
-        def told(code: str, detail: str) -> None:
-            now = self._clock()
-            if code.endswith("OK"):
-                pool.check_passed(backend, code, now)
-            elif code != "SOCKERR":  # that we have no socket to ask with says nothing about the backend
-                pool.check_failed(backend, code, now, detail)
-
-        return Checker(self._reactor, self._poller, pool.settings.check, where, told, self._random)
-
-    def _check_target(self, pool: Pool, backend: Backend) -> CheckTarget | None:
-        target, address = self.target(backend), backend.address
-        if target is None:
-            return None
-        settings, (family, where) = pool.settings, target
-        port = settings.check.port
-        if port is not None and address.kind != "unix":
-            where, address = (where[0], port), replace(address, port=port)
-        preamble = b"" if settings.send_proxy is None else local_header(settings.send_proxy.version)
-        tls = None
-        if settings.tls is not None and settings.check.tls:
-            tls = self.tls_of(pool)
-            if tls is None:
-                return None  # better no check than one that says less than it is asked for
-        return CheckTarget(family, where, address, preamble, tls)
-
-    def _stop_checking(self, backend: Backend) -> None:
-        checker = self._checkers.pop(backend, None)
-        if checker is not None:
-            checker.stop()
-
     # The rest.
-
-    def _drop(self, pool: Pool, now: float) -> None:
-        for backend in pool.backends.values():
-            self._stop_checking(backend)
-        pool.close(now)
 
     def _tick(self) -> None:
         self._ticking = self._reactor.callLater(TICK_SECONDS, self._tick)

@@ -57,7 +57,8 @@ def _certificate_lines(certificates: dict[str, Any]) -> list[str]:
 def _pool_line(pool: dict[str, Any]) -> str:
     return (
         f"pool {pool['pool']}  {pool['policy']}, {pool['active']} active, {pool['queued']} queued,"
-        f" {pool['usable']} of {len(pool['backends'])} backends usable" + (", PANIC" if pool["panic"] else "")
+        f" {pool['usable']} of {len(pool['backends'])} backends usable, {pool['check'] or 'no'} checks"
+        + (", PANIC" if pool["panic"] else "")
     )
 
 

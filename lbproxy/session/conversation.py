@@ -124,8 +124,11 @@ class Conversation(Arrival):
         if cut:
             self.outcome = exchange.outcome
             self.finish(reset=True)
-        else:
-            exchange.stream.exchange_over()
+            return
+        idle = self.gate.front.timeouts.client_idle
+        if idle < self.look:
+            self.within(idle)
+        exchange.stream.exchange_over()
 
     def client_ended(self) -> None:
         """The client sent FIN."""
@@ -136,8 +139,8 @@ class Conversation(Arrival):
             self.over(errors.OK)
         elif self.front.settings.abort_on_half_close or not self.side.whole:
             exchange.client_half_gone()
-        else:
-            self.last = True
+        elif not self.side.begun:
+            self.last = True  # else there are requests in front of the FIN, which are answered as well
 
     def client_lost(self, *, stalled: bool = False) -> None:
         """The client's connection is lost."""
@@ -211,8 +214,9 @@ class Conversation(Arrival):
         if self.phase == REQUEST:
             exchange = self.exchange
             left = self._awaiting(now) if exchange is None else exchange_expires(exchange, now)
-            if left is not None:
-                self.look = min(left, _TURN)
+            if self.phase != REQUEST or left is None:
+                return None
+            self.look = min(left, _TURN)
             return left
         return None if self.phase in (OVER, TUNNEL) else opening_expires(self, now)
 

@@ -46,6 +46,8 @@ _GONE = {
     CONNECT: errors.CLIENT_GONE_IN_CONNECT,
     ANSWER: errors.CLIENT_GONE_IN_HEAD,
 }
+# How long a try waits for the retry budget before it asks again, give or take a half (seconds).
+_BUDGET_PAUSE = 0.02
 _NOT_SEEN = Seen(None, "N")
 
 
@@ -106,6 +108,7 @@ class Exchange(Seeker):
         "tried",
         "tries",
         "try_began",
+        "tunnel",
         "world",
     )
 
@@ -148,6 +151,7 @@ class Exchange(Seeker):
         )
         self.interims = 0
         self.replay: Replay | None = None
+        self.tunnel: Relay | None = None
         self.seen: Seen = _NOT_SEEN
         self.sticky_sent = "-"
         self.queued_at = self.resume_at = -1.0
@@ -241,11 +245,39 @@ class Exchange(Seeker):
 
     def give_up(self, outcome: Outcome) -> None:
         """See Seeker."""
+        if outcome is errors.RESPONSE_TIMEOUT:
+            self.timer = "response_head"
         self.refuse(outcome)
+
+    def last_error(self, otherwise: Outcome) -> Outcome:
+        """See Seeker. A status that was not taken for an answer is no failure by itself."""
+        error = super().last_error(otherwise)
+        return otherwise if error is errors.OK else error
 
     def introduction(self, settings: SendProxySettings) -> bytes:
         """See Seeker."""
         return introduction(self.conversation, settings)
+
+    def over_budget(self, error: TryError, now: float) -> None:
+        """See Seeker. Nothing was sent, so waiting is safe: where all backends but one are restarted under load, many
+        requests meet a closed port at once, and none of them has to fail for it.
+        """
+        self.resume_at = now + _BUDGET_PAUSE * (0.5 + self.world.random())
+        self.world.later(self.resume_at - now, self._resume_on_budget)
+
+    def _resume_on_budget(self) -> None:
+        pool = self.pool
+        if self.phase != CONNECT or self.resume_at < 0 or pool is None:
+            return
+        self.resume_at = -1.0
+        now = self.world.clock()
+        last = self.tries[-1].error if self.tries else None
+        if pool.may_retry() or last is None:
+            self.retry(now)
+        elif self.may_try_again(now):
+            self.over_budget(last, now)
+        else:
+            self.give_up(last.outcome)
 
     @property
     def repeatable(self) -> bool:
@@ -371,12 +403,13 @@ class Exchange(Seeker):
 
     def _again_for_status(self, now: float, status: int) -> bool:
         """A status that the route wants to be tried again, if that is safe and allowed; True when it is under way."""
-        if not self._may_go_on(now):
-            return False
-        side = self.backend_side
-        self.backend_side = None
-        if side is not None:
-            side.abandon()
+        pool, backend = self.pool, self.backend
+        assert pool is not None
+        assert backend is not None
+        if not self._may_go_on(now) or pool.refusal((*self.tried, backend)) is not None:
+            return False  # what is at hand is better than nothing
+        self.stream.hold_body()
+        self._drop_side()
         self._next_try(TryError.STATUS, f"status {status}", now, counted=True)
         return True
 
@@ -537,7 +570,7 @@ class Exchange(Seeker):
     def client_gone(self, *, stalled: bool = False) -> None:
         """The client's connection is lost."""
         if self.phase == LAST and not self.stream.dropped:
-            self.over(errors.OK, cut=True)
+            self.over(self.outcome, cut=True)
             return
         outcome = errors.WRITE_STALL_CLIENT if stalled else _GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA)
         if stalled:
@@ -553,6 +586,8 @@ class Exchange(Seeker):
         """Answer with an error of ours, if the client has not been answered; else cut."""
         if self.phase == OVER:
             return
+        if self.phase == QUEUE:
+            self._leave_queue(self.world.clock())
         self._drop_side()
         self.outcome = outcome
         if self.status or not outcome.status:
@@ -576,23 +611,31 @@ class Exchange(Seeker):
 
     # The end.
 
+    def _leave_queue(self, now: float) -> None:
+        self.phase = CONNECT
+        self.queue_seconds += now - self.queued_at
+        if self.pool is not None:
+            self.pool.leave(self)
+
     def over(self, outcome: Outcome, *, cut: bool = False) -> None:
         """Give everything back, write the record, let the conversation go on; nothing happens to an exchange after
         this. `cut` ends the conversation with it.
         """
         if self.phase == OVER:
             return
-        queued = self.phase == QUEUE
+        tunnel = self.tunnel
+        if tunnel is not None and tunnel.phase != OVER:
+            tunnel.over(outcome, reset=cut)  # which ends this too
+            return
+        now = self.world.clock()
+        if self.phase == QUEUE:
+            self._leave_queue(now)
         self.phase = OVER
         self.outcome = outcome
         if self.backend_side is not None:
             self._drop_side()
-        now = self.world.clock()
         pool, backend = self.pool, self.backend
         if pool is not None:
-            if queued:
-                self.queue_seconds += now - self.queued_at
-                pool.leave(self)
             if self.retrying:
                 self.retry_over()
             if backend is not None:

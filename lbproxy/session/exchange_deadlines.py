@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lbproxy import errors
 from lbproxy.errors import TryError
 from lbproxy.session.deadlines import STALL_LOOKS
-from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE
+from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL
 
 if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
@@ -31,10 +31,6 @@ def exchange_expires(exchange: Exchange, now: float) -> float | None:
         if left > 0:
             return left
         exchange.timer = "queue"
-        if exchange.pool is not None:
-            exchange.pool.leave(exchange)
-        exchange.queue_seconds += now - exchange.queued_at
-        exchange.phase = CONNECT
         exchange.refuse(errors.QUEUE_TIMEOUT)
     elif phase == CONNECT:
         return _connecting(exchange, now)
@@ -42,6 +38,8 @@ def exchange_expires(exchange: Exchange, now: float) -> float | None:
         left = _exchanging(exchange, now)
         if exchange.phase != OVER:
             return left
+    elif phase == TUNNEL:
+        return None  # it has deadlines of its own
     # Whatever was due has been done; the conversation may go on.
     return 1.0
 

@@ -14,7 +14,7 @@ from lbproxy import errors
 from lbproxy.http.messages import RequestHead
 from lbproxy.session.conversation import Conversation
 from lbproxy.session.exchange import Exchange
-from lbproxy.session.record import TryRecord, endpoint_text, last_timer, text_of, try_record
+from lbproxy.session.record import FIELD, TryRecord, endpoint_text, last_timer, text_of, try_record
 
 # What the record says of a client that left before it was answered: no status was sent.
 CLIENT_LEFT = 499
@@ -100,7 +100,9 @@ def record_of_exchange(exchange: Exchange, ts: str, now: float, conns_process: i
         client = _address_text(exchange.client_ip)
     pool_name = policy = ""
     active = queued = 0
-    wait = connect = first_byte = -1.0
+    wait: float = -1
+    connect: float = -1
+    first_byte: float = -1
     sticky = False
     if pool is not None:
         settings = pool.settings
@@ -138,7 +140,7 @@ def record_of_exchange(exchange: Exchange, ts: str, now: float, conns_process: i
         outcome.word,
         outcome.state + (seen.state + exchange.sticky_sent if sticky else "--"),
         outcome.flag,
-        -1.0 if head is None else (exchange.read_at - began) * 1e6 // 1 / 1e3,
+        -1 if head is None else (exchange.read_at - began) * 1e6 // 1 / 1e3,
         wait,
         connect,
         first_byte,
@@ -203,7 +205,7 @@ def _ends(conversation: Conversation) -> _Ends:
     tls = conversation.tls
     client = endpoint_text(conversation.source)
     peer = client if conversation.peer == conversation.source else endpoint_text(conversation.peer)
-    sni = text_of((conversation.server_name or "").encode("utf-8", "surrogateescape"))
+    sni = (conversation.server_name or "")[:FIELD]
     facts: _Tls | None = None
     if tls is not None:
         shown = "" if tls.certificate is None else tls.certificate.fingerprint

@@ -19,7 +19,7 @@ from lbproxy.session.seeking import Seeker
 from lbproxy.session.tunnel import Tunnel
 
 # Of one field, in characters; see threats.md, section 2.
-_FIELD = 1024
+FIELD = 1024
 
 
 class TryRecord(msgspec.Struct):
@@ -122,10 +122,10 @@ def record_of(session: Relay | Conversation, ts: str, now: float, conns_process:
         0 if pool is None else pool.active,
         0 if backend is None else backend.active,
         0 if pool is None else pool.queued,
-        (session.server_name or "")[:_FIELD],
+        (session.server_name or "")[:FIELD],
         "" if header is None or header.unique_id is None else text_of(header.unique_id),
         *_tls_fields(session),
-        namespace="" if header is None or header.namespace is None else header.namespace[:_FIELD],
+        namespace="" if header is None or header.namespace is None else header.namespace[:FIELD],
     )
 
 
@@ -157,7 +157,7 @@ def _tls_fields(
         milliseconds(ours.seconds),
         ours.verified,
         "" if certificate is None else certificate.fingerprint,
-        "" if certificate is None else certificate.subject[:_FIELD],
+        "" if certificate is None else certificate.subject[:FIELD],
         session.tls_error,
         *backend,
     )
@@ -233,14 +233,14 @@ def milliseconds(seconds: float) -> float:
 
 def text_of(raw: bytes) -> str:
     """Bytes from outside as text of ASCII, not too long."""
-    if len(raw) <= _FIELD and raw.isascii():
+    if len(raw) <= FIELD and raw.isascii():
         return raw.decode()
-    return raw[:_FIELD].decode("ascii", "backslashreplace")[:_FIELD]
+    return raw[:FIELD].decode("ascii", "backslashreplace")[:FIELD]
 
 
 def try_record(one: Try) -> TryRecord:
     """One try, as it is written."""
     error = None if one.error is None else one.error.value
     return TryRecord(
-        one.backend, one.address, error, milliseconds(one.seconds), one.klass, one.detail[:_FIELD], one.reused
+        one.backend, one.address, error, milliseconds(one.seconds), one.klass, one.detail[:FIELD], one.reused
     )

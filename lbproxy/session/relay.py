@@ -62,6 +62,9 @@ class Relay(Arrival, Seeker):
         "watched_over",
     )
 
+    # Each relay has a connection of its own.
+    reused = False
+
     def __init__(self, world: World, gate: Gate, peer: Endpoint, local: Endpoint, now: float) -> None:
         super().__init__(world, gate, peer, local, now)
         self.backend_side: Side | None = None

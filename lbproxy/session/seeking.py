@@ -21,8 +21,8 @@ from lbproxy.session.seams import Factory, Side, World
 class Seeker:
     """A session that wants a backend. Subclasses hold the attributes, and say what the three verbs at the end mean.
 
-    `backend` is held by a lease. `tries` is None until one has failed; `try_began`, `first_try_at`, `connected_at` and
-    `securing_since` are monotonic seconds, -1.0 for never.
+    `backend` is held by a lease, `reused` tells that its connection had served before. `tries` is None until one has
+    failed; `try_began`, `first_try_at`, `connected_at` and `securing_since` are monotonic seconds, -1.0 for never.
     """
 
     if not TYPE_CHECKING:  # mypy knows no class that sets the slots of its subclasses
@@ -38,6 +38,7 @@ class Seeker:
     tried: tuple[Backend, ...]
     tries: list[Try] | None
     retrying: bool
+    reused: bool
     introduced: bool
     queued_at: float
     queue_seconds: float
@@ -117,10 +118,16 @@ class Seeker:
             pool.failed(backend, now, took)
             self.factory.unreachable(backend)
         pool.give_back(backend, now)
-        if not self.may_try_again(now) or not pool.may_retry():
+        if not self.may_try_again(now):
             self.give_up(error.outcome)
-            return
-        self.retry(now)
+        elif not pool.may_retry():
+            self.over_budget(error, now)
+        else:
+            self.retry(now)
+
+    def over_budget(self, error: TryError, now: float) -> None:
+        """Another try is due, and the pool has no retry left to give."""
+        self.give_up(error.outcome)
 
     def retry(self, now: float) -> None:
         """Go to another backend, on the pool's budget."""
@@ -143,7 +150,7 @@ class Seeker:
         self.retry_over()
         backend = self.backend
         if self.tries is not None and backend is not None:
-            self.tries.append(Try(backend.id, str(backend.address), None, now - self.try_began))
+            self.tries.append(Try(backend.id, str(backend.address), None, now - self.try_began, reused=self.reused))
 
     def may_try_again(self, now: float) -> bool:
         """Whether the number of tries and their time allow one more."""

@@ -24,6 +24,7 @@ class Tunnel(Relay):
         conversation = exchange.conversation
         super().__init__(exchange.world, conversation.gate, conversation.peer, conversation.local, now)
         self.exchange = exchange
+        exchange.tunnel = self
         self.source = conversation.source
         self.admitted = conversation.admitted
         self.timeouts = exchange.timeouts

@@ -269,6 +269,7 @@ class TestStatus:
         assert status == {
             "pool": "web",
             "policy": "least-connections",
+            "check": "tcp",
             "active": 1,
             "queued": 0,
             "retries": 0,

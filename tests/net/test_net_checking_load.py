@@ -49,7 +49,7 @@ class TestOneLine:
 
 
 class Bench:
-    """A reader of an agent that the test plays, its interval 4 s and its timeout 2 s, in the middle of all chances."""
+    """A reader of an agent that the test plays, its interval 4 s and its timeout 6 s, in the middle of all chances."""
 
     def __init__(self, reactor: Any, listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reactor = reactor
@@ -59,7 +59,7 @@ class Bench:
         observer: Any = self._note
         monkeypatch.setattr(LoadReader, "log", Logger("lbproxy.x", observer=observer))
         self.where: tuple[int, Any] | None = (socket.AF_INET, listening.getsockname())
-        settings = LoadReport(port=9777, interval=4.0, timeout=2.0)
+        settings = LoadReport(port=9777, interval=4.0, timeout=6.0)
         poller = EpollPoller(reactor)
         self.reader = LoadReader(
             self.clock, poller, settings, lambda: self.where, self.lines.append, lambda: 0.5, "web/b0"
@@ -99,6 +99,10 @@ class TestAgainAndAgain:
     def test_a_slow_agent_is_not_asked_twice_at_once(self, bench: Bench, agent: socket.socket) -> None:
         bench.clock.advance(2.0)
         with agent.accept()[0]:
+            bench.clock.advance(4.0)
+            agent.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                agent.accept()
             bench.clock.advance(1.9)
             turn(bench.reactor)
             assert bench.told == []
