@@ -60,6 +60,7 @@ class RequestHead:
         "kept",
         "length",
         "memo_forward",
+        "memo_record",
         "memo_route",
         "method",
         "minor",
@@ -112,6 +113,7 @@ class RequestHead:
         self.via = via
         self.encoded_slash = encoded_slash
         self.memo_forward: Any = None
+        self.memo_record: Any = None
         self.memo_route: Any = None
 
     def get(self, name: bytes) -> bytes | None:

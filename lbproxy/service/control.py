@@ -29,6 +29,7 @@ from lbproxy.model import ControlSettings
 from lbproxy.net.binding import remove_stale_socket
 from lbproxy.service.certificate_status import certificates_status, certificates_summary
 from lbproxy.session.record import describe
+from lbproxy.session.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from lbproxy.service.proxy import ProxyService
@@ -144,7 +145,7 @@ class _Root(Resource):
             case (("GET" | "HEAD"), ["v1", "certificates"]):
                 return 200, certificates_status(proxy.certificates, proxy.worker.wall())
             case (("GET" | "HEAD"), ["v1", "sessions"]):
-                return 200, [describe(session, proxy.clock()) for session in proxy.worker.sessions()]
+                return 200, _sessions(proxy)
             case "PATCH", ["v1", "pools", pool, "backends", backend]:
                 return self._change(pool, backend, _body(request))
             case "POST", ["v1", "reload"]:
@@ -186,6 +187,12 @@ def _body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _Answer(422, "the body must be a JSON object")
     return body
+
+
+def _sessions(proxy: ProxyService) -> list[dict[str, object]]:
+    now = proxy.clock()
+    # A tunnel is what became of a request, and is told with its client.
+    return [describe(session, now) for session in proxy.worker.sessions() if not isinstance(session, Tunnel)]
 
 
 def _pools(proxy: ProxyService) -> list[dict[str, object]]:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 
 class Counters:
-    """`ended` counts sessions by (pool, outcome word), `rules` broken rules by their id in the rule book.
+    """`ended` counts sessions by (pool, outcome word), each request of HTTP as one; `rules` broken rules by their id in
+    the rule book. `http_requests` counts by (listener, first digit of the status), 0 where nothing was answered.
 
     `certificates` counts what became of TLS files: "swapped", "refused", "ocsp_fetched", "ocsp_failed" and
     "keylog_failed".
@@ -16,6 +17,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str]] = Counter()
+        self.http_requests: Counter[tuple[str, int]] = Counter()
         self.rules: Counter[str] = Counter()
         self.bytes_from_clients = 0
         self.bytes_from_backends = 0
@@ -28,8 +30,12 @@ class Counters:
         ended: dict[str, dict[str, int]] = {}
         for (pool, outcome), count in sorted(self.ended.items()):
             ended.setdefault(pool, {})[outcome] = count
+        requests: dict[str, dict[str, int]] = {}
+        for (listener, digit), count in sorted(self.http_requests.items()):
+            requests.setdefault(listener, {})[f"{digit}xx" if digit else "none"] = count
         return {
             "sessions_ended": ended,
+            "http_requests": requests,
             "rules": dict(self.rules),
             "bytes_from_clients": self.bytes_from_clients,
             "bytes_from_backends": self.bytes_from_backends,
@@ -50,17 +56,20 @@ class Stamps:
         self._wall = wall
         self._distance = wall() - clock()
         self._read = clock()
-        self._second = -1
-        self._text = ""
+        self._second = self._millisecond = -1
+        self._text = self._whole = ""
 
     def text(self, moment: float, now: float) -> str:
         """`moment` and `now` are monotonic seconds."""
         if now - self._read >= 1.0:
             self._read = now
             self._distance = self._wall() - self._clock()
-        milliseconds = int((moment + self._distance) * 1000)
-        second, rest = divmod(milliseconds, 1000)
-        if second != self._second:
-            self._second = second
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._text}.{rest:03d}Z"
+        millisecond = int((moment + self._distance) * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            second, rest = divmod(millisecond, 1000)
+            if second != self._second:
+                self._second = second
+                self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._whole = f"{self._text}.{rest:03d}Z"
+        return self._whole

@@ -90,6 +90,7 @@ class ProxyService(MultiService):
             buffers=configuration.limits.buffers,
             handshakes=configuration.limits.handshakes,
             answered=self._answered,
+            conversation_over=self._conversation_over,
             clock=clock,
         )
         self.control = ControlService(self, configuration.control)
@@ -169,7 +170,8 @@ class ProxyService(MultiService):
         counters = self.counters
         pool = exchange.pool
         counters.ended["" if pool is None else pool.settings.name, exchange.outcome.word] += 1
-        counters.http_requests[exchange.conversation.gate.name, status_of(exchange) // 100] += 1
+        status = exchange.status or status_of(exchange)
+        counters.http_requests[exchange.conversation.gate.name, status // 100] += 1
         if exchange.rule:
             counters.rules[exchange.rule] += 1
         stream = exchange.stream
@@ -179,6 +181,11 @@ class ProxyService(MultiService):
         if self.records.enabled:
             ts = self._stamps.text(exchange.began, now)
             self.records.write(record_of_exchange(exchange, ts, now, self.total.sessions))
+
+    def _conversation_over(self, _conversation: Conversation) -> None:
+        if self.stopping.state != SERVING:
+            # Not at once: the record of one that ended in its opening is written after this.
+            self.reactor.callLater(0, self.stopping.session_ended)
 
     def _fault(self, problem: BaseException) -> None:
         self.counters.exceptions += 1

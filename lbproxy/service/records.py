@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from lbproxy.errors import StartError
 from lbproxy.model import RecordSettings
 from lbproxy.net.dialing import target_of
+from lbproxy.service.formats import Encode, encoder_of
 from lbproxy.service.sinks import DescriptorSink, Sink, SyslogSink
 
 # Encoded and written together, so that a record costs no system call of its own (seconds, records).
@@ -34,7 +35,7 @@ class RecordWriter:
         self.dropped = 0
         self.written = 0
         self._reactor = reactor
-        self._encoder = msgspec.json.Encoder()
+        self._encode = _encoder(settings)
         self._records: list[msgspec.Struct] = []
         self._buffer = bytearray()
         # Whether the sink took a part of the line with which the buffer begins.
@@ -78,7 +79,7 @@ class RecordWriter:
     def flush(self) -> None:
         """Encode what was taken and give the sink as much as it takes."""
         buffer, bound = self._buffer, self.settings.buffer
-        encode = self._encoder.encode_into
+        encode = self._encode
         for record in self._records:
             if len(buffer) >= bound:
                 self._hand_over()
@@ -146,11 +147,12 @@ class RecordWriter:
         """Write elsewhere from now on. Raises StartError, and then changes nothing."""
         if settings == self.settings:
             return
+        encode = _encoder(settings)
         sink = self._open(settings)
         self.flush()
         if self._sink is not None:
             self._sink.close()
-        self._sink, self.settings = sink, settings
+        self._sink, self.settings, self._encode = sink, settings, encode
         self._begin_line()
 
     def close(self) -> None:
@@ -166,3 +168,10 @@ class RecordWriter:
         self._buffer.clear()
         self.dropped += left
         self.written -= left
+
+
+def _encoder(settings: RecordSettings) -> Encode:
+    try:
+        return encoder_of(settings)
+    except ValueError as problem:
+        raise StartError(f"records cannot be written as {settings.template!r}: {problem}") from problem

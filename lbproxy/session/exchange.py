@@ -472,6 +472,9 @@ class Exchange(Seeker):
             self._repeat()
             self.factory.dial_fresh(self, now)
             return
+        if unsent:
+            self.dial_failed(TryError.RESET, detail)  # class A after all
+            return
         if fresh or spoke or error is not TryError.CLOSED:
             pool.failed(backend, now, now - self.try_began, cut=True)
         if not spoke and error is not TryError.NONSENSE and self._wants_repeats and self._may_go_on(now):
@@ -489,14 +492,18 @@ class Exchange(Seeker):
 
     def _may_go_on(self, now: float) -> bool:
         """Class C: whether the request may be sent to another backend although this one may have acted on it."""
-        pool = self.pool
+        pool, backend = self.pool, self.backend
         made = 1 if self.tries is None else len(self.tries) + 1
         assert pool is not None
+        assert backend is not None
+        self.retry_over()  # this try was one, and has come to its end
         return (
             may_repeat(self)
             and made < pool.settings.tries
             and now - self.first_try_at < self.timeouts.try_window
             and pool.may_retry()
+            and not self.strictly_bound
+            and pool.refusal((*self.tried, backend)) is None
         )
 
     def _next_try(self, error: TryError, detail: str, now: float, *, counted: bool) -> None:

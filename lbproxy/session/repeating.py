@@ -45,7 +45,7 @@ def idempotent(exchange: Exchange) -> bool:
     if head is None:
         return False
     if head.method in _IDEMPOTENT:
-        return not head.upgrade
+        return not head.upgrade or plan is None or plan.upgrades.isdisjoint(head.upgrade.split(b", "))
     return (
         head.method in _WITH_KEY
         and plan is not None
@@ -64,4 +64,4 @@ def may_repeat(exchange: Exchange) -> bool:
 
 def pause_before(retry: int, chance: float) -> float:
     """The seconds before retry number `retry` (from 1): random, up to a bound that doubles; `chance` is in [0, 1)."""
-    return chance * min(_LONGEST_PAUSE, _FIRST_PAUSE * (2.0**retry - 1))
+    return chance * min(_LONGEST_PAUSE, _FIRST_PAUSE * (2.0 ** min(retry, 10) - 1))

@@ -323,10 +323,14 @@ def test_counters_as_plain_values() -> None:
     counters = Counters()
     counters.ended["web", "ok"] += 2
     counters.ended["", "denied"] += 1
+    counters.http_requests["web", 2] += 3
+    counters.http_requests["web", 0] += 1
+    counters.http_requests["api", 5] += 1
     counters.rules["P2"] += 1
     counters.reloads["ok"] += 1
     assert json.loads(json.dumps(counters.as_dict())) == {
         "sessions_ended": {"": {"denied": 1}, "web": {"ok": 2}},
+        "http_requests": {"api": {"5xx": 1}, "web": {"none": 1, "2xx": 3}},
         "rules": {"P2": 1},
         "bytes_from_clients": 0,
         "bytes_from_backends": 0,

@@ -11,6 +11,14 @@ from lbproxy.session.record import RelayRecord, describe
 from lbproxy.session.retrying import may_try_again
 from tests.session.session_fakes import LOCAL, Conversation
 
+# What a try that had sent its request leaves behind when it was the last one.
+SENT = {
+    TryError.CLOSED: "SH",
+    TryError.SILENT: "sH",
+    TryError.NONSENSE: "PH",
+    TryError.STATUS: "--",
+}
+
 
 class TestFields:
     def test_all_fields_of_a_session_that_went_well(self) -> None:
@@ -97,6 +105,7 @@ class TestFields:
             "ms": 500.0,
             "class": "A",
             "detail": "that is why",
+            "reused": False,
         }
         assert second == {
             "backend": "b",
@@ -105,6 +114,7 @@ class TestFields:
             "ms": 250.0,
             "class": "A",
             "detail": "",
+            "reused": False,
         }
         assert (record.retries, record.backend) == (1, "b")
 
@@ -212,8 +222,14 @@ class TestOutcomes:
 
     @pytest.mark.parametrize("error", TryError)
     def test_every_error_of_a_try_has_an_outcome(self, error: TryError) -> None:
-        assert error.outcome.state[1] == "C"
+        state = error.outcome.state
+        assert (state == SENT[error]) if error in SENT else (state[1] == "C")
         assert error.counts is (error is not TryError.LOCAL)
+
+    def test_what_is_answered_has_a_word_for_the_client(self) -> None:
+        for name, outcome in self.all().items():
+            assert outcome.status == 0 or 400 <= outcome.status < 600, name
+            assert not outcome.status or outcome.error, name
 
 
 @pytest.mark.parametrize(
