@@ -171,10 +171,9 @@ class Conversation(Arrival):
             exchange.over(outcome, cut=True)
         self.opening_ended(outcome)
         self.outcome = outcome
-        unheard = self.phase != REQUEST
-        self.finish(reset=reset, gently=gently)
-        if unheard:
+        if self.phase not in (REQUEST, TUNNEL):
             self.world.ended(self, self.world.clock())
+        self.finish(reset=reset, gently=gently)
 
     def finish(self, *, reset: bool = False, gently: bool = False) -> None:
         """Close the connection and leave the listener; records are written by others."""
@@ -242,6 +241,8 @@ class Conversation(Arrival):
     def _late(self) -> None:
         """A head has begun and does not end: say so, and end."""
         self.last = True
+        self.requests += 1
+        self.side.drop_head()
         self.exchange = exchange = Exchange(self, self.side, None, self.head_began, self.world.clock())
         exchange.timer = "request_head"
         exchange.rule = "W1"

@@ -287,6 +287,7 @@ class Exchange(Seeker):
     def reuse(self, side: BackendStream, now: float) -> None:
         """The held backend has a connection that is open already."""
         self.backend_side = side
+        self.backend_tls = side.facts
         self.try_began = self.connected_at = now
         if self.first_try_at < 0:
             self.first_try_at = now
@@ -301,7 +302,7 @@ class Exchange(Seeker):
         assert backend is not None
         self.connected_at = now = self.world.clock()
         self.reused = False
-        self.backend_tls = facts
+        self.backend_tls = side.facts = facts
         pool.opened(backend, now)
         self._ask(side, now)
 

@@ -13,6 +13,7 @@ from lbproxy.model import Timeouts
 from lbproxy.model_http import ErrorPage, HttpSettings
 from lbproxy.routing import HttpRoutes
 from lbproxy.session.seams import ClientSide, Side
+from lbproxy.session.secured import TlsFacts
 
 if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
@@ -69,7 +70,9 @@ class ClientStream(Protocol):
 
 
 class BackendStream(Side, Protocol):
-    """Where a request goes, and where its answer comes from."""
+    """Where a request goes, and where its answer comes from. `facts` are those of its TLS, None without."""
+
+    facts: TlsFacts | None
 
     def ask(self, exchange: Exchange) -> None:
         """Send the exchange's head, and tell it of the answer."""
@@ -89,6 +92,9 @@ class HttpClientSide(ClientSide, ClientStream, Protocol):
 
     def serve(self) -> None:
         """Read requests from now on."""
+
+    def drop_head(self) -> None:
+        """The head that has begun will not be completed: what has come of it is answered as a request."""
 
     @property
     def begun(self) -> bool:

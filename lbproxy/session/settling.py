@@ -95,9 +95,11 @@ def answer_error(exchange: Exchange, outcome: Outcome) -> None:
     if status == 503:
         retry_after = int(_RETRY_AFTER * (1 + exchange.world.random()))
     served = exchange.tries[-1].address if exchange.tries and front.settings.expose else ""
+    if not exchange.request_id:
+        exchange.request_id = exchange.conversation.facts.introducer.ids.new()
     answer = error_answer(
         outcome,
-        request_id=exchange.request_id or exchange.conversation.facts.introducer.ids.new(),
+        request_id=exchange.request_id,
         accept=None if head is None else head.get(b"accept"),
         retry_after=retry_after,
         allow=_ALLOW if outcome is errors.METHOD else None,

@@ -22,12 +22,13 @@ from lbproxy.net.http1.bodies import BULK, BodyReader
 from lbproxy.net.http1.client import ClientConnection
 from lbproxy.net.http1.idle import IdleConnections, readability
 from lbproxy.net.polling import READ, WRITE
-from lbproxy.net.relaying import RelayShared
+from lbproxy.net.relaying import RelayShared, RelaySide
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.clients import ClientTls
 from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_VIEW
 from lbproxy.session.exchange import Exchange
 from lbproxy.session.phases import TUNNEL
+from lbproxy.session.secured import TlsFacts
 from lbproxy.session.tunnel import Tunnel
 
 # What is being read: nothing of HTTP (connecting or tunnel); nothing, it waits; the head of an answer; its body.
@@ -63,6 +64,7 @@ class BackendConnection(BodyReader, BackendSide):
         "born",
         "chunks",
         "exchange",
+        "facts",
         "framed",
         "idle_since",
         "idle_until",
@@ -92,6 +94,7 @@ class BackendConnection(BodyReader, BackendSide):
         self.backend: Backend = exchange.backend
         self.tls = tls
         self.exchange: Exchange | None = exchange
+        self.facts: TlsFacts | None = None
         self.born = exchange.try_began
         self.state = _APART
         self.served = 0
@@ -187,7 +190,7 @@ class BackendConnection(BodyReader, BackendSide):
             self.read_body()
             return
         if state == _APART:
-            super().doRead()
+            RelaySide.doRead(self)
             return
         try:
             count = self._receive(RECEIVE_BUFFER)

@@ -25,6 +25,7 @@ from lbproxy.http.writing import (
 from lbproxy.net.accepted import AcceptedShared, AcceptedSide
 from lbproxy.net.http1.bodies import BodyReader
 from lbproxy.net.polling import READ
+from lbproxy.net.relaying import RelaySide
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.failures import TlsFailure
 from lbproxy.net.transport import RECEIVE_VIEW
@@ -111,20 +112,26 @@ class ClientConnection(BodyReader, AcceptedSide):
         """See HttpClientSide."""
         return bool(self._kept)
 
+    def drop_head(self) -> None:
+        """See HttpClientSide."""
+        kept = len(self._kept)
+        self.take_kept()
+        self._begin(None, kept)
+
     def doRead(self) -> None:
         """See IReadDescriptor."""
         state = self.state
+        if state == _APART:
+            RelaySide.doRead(self)
+            return
         if state == _HEAD:
             view = _AHEAD_VIEW
         elif state == _HELD:
             view = RECEIVE_VIEW[: _AHEAD - len(self._kept)]
-        elif state == _BODY:
+        else:
             before = self.bytes_in
             self.read_body()
             self.taken += self.bytes_in - before
-            return
-        else:
-            super().doRead()
             return
         try:
             count = self._receive(view)
