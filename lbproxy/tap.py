@@ -14,7 +14,7 @@ from lbproxy.service import DEFAULT_CONFIG
 class Options(usage.Options):
     """The options of `twistd lbproxy`. After parsing, `configuration` is what they mean."""
 
-    synopsis = "[options]  (a file, or the quick form: --listen tcp://ADDRESS --backend ADDRESS ...)"
+    synopsis = "[options]  (a file, or the quick form: --listen http://ADDRESS --backend ADDRESS ...)"
     longdesc = (
         "A proxy and load balancer. With --config, everything is said in a TOML file; without, --listen and --backend"
         " balance TCP from one command line. Exit status: 0 fine, 2 configuration error, 1 anything else."
@@ -44,15 +44,15 @@ class Options(usage.Options):
         self["keys"] = []
 
     def opt_listen(self, url: str) -> None:
-        """Quick form: where to accept, as tcp://127.0.0.1:8101 or tls://127.0.0.1:8443 (may be repeated)"""
+        """Quick form: where to accept, as http://127.0.0.1:8101, https://, tcp:// or tls:// (may be repeated)"""
         self["listens"].append(url)
 
     def opt_backend(self, address: str) -> None:
-        """Quick form: a server to balance to, as 127.0.0.1:9001 or tls://app.example:443 (may be repeated)"""
+        """Quick form: a server to balance to, as 127.0.0.1:9001, or https://app.example (may be repeated)"""
         self["backends"].append(address)
 
     def opt_cert(self, path: str) -> None:
-        """Quick form: a certificate for tls://, in PEM with its chain (may be repeated)"""
+        """Quick form: a certificate for https:// and tls://, in PEM with its chain (may be repeated)"""
         self["certs"].append(path)
 
     def opt_key(self, path: str) -> None:

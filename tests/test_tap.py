@@ -96,11 +96,11 @@ class TestTheQuickForm:
         [
             (["--listen", "tls://127.0.0.1:8443", "--backend", "127.0.0.1:1"], "--cert: is missing"),
             ([*QUICK, "--cert", "a.pem"], "--cert: has no use"),
-            (["--listen", "https://127.0.0.1:80", "--backend", "127.0.0.1:9101"], "TCP only"),
+            (["--listen", "https://127.0.0.1:80", "--backend", "127.0.0.1:9101"], "--cert: is missing"),
             (["--listen", "tcp://127.0.0.1:8101"], "--backend"),
             (["--backend", "127.0.0.1:9101"], "--listen"),
             ([*QUICK, "--policy", "fastest"], "fastest"),
-            (["--listen", "http://127.0.0.1:80", "--backend", "127.0.0.1:9101"], "TCP only"),
+            (["--listen", "htp://127.0.0.1:80", "--backend", "127.0.0.1:9101"], 'did you mean "http"?'),
             (["--listen", "tcp://127.0.0.1:99999", "--backend", "127.0.0.1:9101"], "99999"),
         ],
     )

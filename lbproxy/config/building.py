@@ -1,28 +1,36 @@
 """From read tables to the frozen values of `lbproxy.model`.
 
 Owns what stands where the user wrote nothing and needs other keys to know it: names from addresses, ids from
-addresses; building_tls.py does so for TLS. Judges nothing; a configuration built here may still be nonsense until
-checks.py has seen it.
+addresses; building_tls.py and building_http.py do so for their tables. Judges nothing but files; a configuration built
+here may still be nonsense until checks.py has seen it.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import replace
+from typing import Literal, cast
 
 from lbproxy import model
 from lbproxy.addresses import NetworkSet
-from lbproxy.config import schema
-from lbproxy.config.building_tls import Paths, backend_tls, listener_tls
+from lbproxy.config import schema, schema_pools
+from lbproxy.config.building_http import check_http, listener_http, load_report, pool_http, route_http
+from lbproxy.config.building_tls import backend_tls, listener_tls
+from lbproxy.config.contents import Contents
 from lbproxy.config.places import Path, Places
+from lbproxy.config.schema_routes import OF_TCP, RouteTable, http_keys
+from lbproxy.config.schema_timeouts import AfterRouteTimeouts
+
+RecordFormat = Literal["json", "common", "combined", "template"]
 
 
-def build(tables: schema.FileTable, places: Places, file: str | None) -> model.Configuration:
-    """The configuration that these tables describe; `places` knows their lines."""
-    paths = Paths(file)
+def build(tables: schema.FileTable, places: Places, file: str | None, contents: Contents) -> model.Configuration:
+    """The configuration that these tables describe; `places` knows their lines, `contents` reads what it has to hold of
+    other files.
+    """
     return model.Configuration(
-        listeners=tuple(_listener(table, ("listener", i), places, paths) for i, table in enumerate(tables.listener)),
-        pools=tuple(_pool(name, table, places, paths) for name, table in tables.pool.items()),
-        routes=tuple(_route(table, places.line(("route", i))) for i, table in enumerate(tables.route)),
+        listeners=tuple(_listener(table, ("listener", i), places, contents) for i, table in enumerate(tables.listener)),
+        pools=tuple(_pool(name, table, places, contents) for name, table in tables.pool.items()),
+        routes=tuple(_route(table, ("route", i), tables, places, contents) for i, table in enumerate(tables.route)),
         timeouts=_timeouts(tables.timeouts),
         records=_records(tables.records),
         log=model.LogSettings(**tables.log.model_dump()),
@@ -33,7 +41,7 @@ def build(tables: schema.FileTable, places: Places, file: str | None) -> model.C
     )
 
 
-def _timeouts(table: schema.AfterRouteTimeouts) -> model.TimeoutSettings:
+def _timeouts(table: AfterRouteTimeouts) -> model.TimeoutSettings:
     return model.TimeoutSettings(**table.model_dump())
 
 
@@ -42,14 +50,16 @@ def _networks(written: list[str] | None) -> NetworkSet | None:
 
 
 def _records(table: schema.RecordsTable) -> model.RecordSettings:
-    return model.RecordSettings(table.to.to, table.to.path, table.to.address, table.buffer)
+    return replace(table.to, buffer=table.buffer, format=cast(RecordFormat, table.format), template=table.template)
 
 
-def _listener(table: schema.ListenerTable, path: Path, places: Places, paths: Paths) -> model.ListenerSettings:
+def _listener(table: schema.ListenerTable, path: Path, places: Places, contents: Contents) -> model.ListenerSettings:
+    http = table.protocol == "http"
     return model.ListenerSettings(
         # Without a number in it the name stays when listeners before this one come and go.
-        name=table.name or next(map(str, table.bind), ""),
+        name=_listener_name(table),
         binds=tuple(table.bind),
+        protocol="http" if http else "tcp",
         pool=table.pool,
         proxy_from=_networks(table.proxy_protocol.from_) if table.proxy_protocol else None,
         max_connections=table.max_connections,
@@ -57,27 +67,47 @@ def _listener(table: schema.ListenerTable, path: Path, places: Places, paths: Pa
         allow=_networks(table.allow),
         deny=_networks(table.deny),
         backlog=table.backlog,
-        tls=listener_tls(table.tls, (*path, "tls"), places, paths),
+        # HTTP/1.1 is all that is spoken there; to a client that asks, this is said.
+        tls=listener_tls(table.tls, (*path, "tls"), places, contents.paths, ("http/1.1",) if http else ()),
+        http=listener_http(table.http, (*path, "http"), contents),
         timeouts=_timeouts(table.timeouts),
         line=places.line(path),
     )
 
 
-def _route(table: schema.RouteTable, line: int) -> model.RouteSettings:
+def _listener_name(table: schema.ListenerTable) -> str:
+    return table.name or next(map(str, table.bind), "")
+
+
+def _listeners_of(table: RouteTable, tables: schema.FileTable) -> tuple[str, ...]:
+    """The listeners that a route is for: those it names, else all that speak what it needs; () for all there are."""
+    if table.listener is not None:
+        return tuple(table.listener)
+    http, tcp = bool(http_keys(table)), any(table.given(key) for key in OF_TCP)
+    if http == tcp:
+        return ()
+    fit = [listener for listener in tables.listener if (listener.protocol == "http") == http]
+    return tuple(map(_listener_name, fit)) if len(fit) < len(tables.listener) else ()
+
+
+def _route(
+    table: RouteTable, path: Path, tables: schema.FileTable, places: Places, contents: Contents
+) -> model.RouteSettings:
     return model.RouteSettings(
-        pool=table.pool,
+        pool=table.pool or "",
         name=table.name,
-        listeners=tuple(table.listener or ()),
+        listeners=_listeners_of(table, tables),
         clients=_networks(table.client),
         server_names=tuple(table.server_name or ()),
         alpn=tuple(table.alpn or ()),
         priority=table.priority,
+        http=route_http(table, path, contents) if http_keys(table) else None,
         timeouts=_timeouts(table.timeouts),
-        line=line,
+        line=places.line(path),
     )
 
 
-def _pool(name: str, table: schema.PoolTable, places: Places, paths: Paths) -> model.PoolSettings:
+def _pool(name: str, table: schema_pools.PoolTable, places: Places, contents: Contents) -> model.PoolSettings:
     path: Path = ("pool", name)
     return model.PoolSettings(
         name=name,
@@ -97,7 +127,9 @@ def _pool(name: str, table: schema.PoolTable, places: Places, paths: Paths) -> m
         outlier=model.OutlierSettings(**table.outlier.model_dump()) if table.outlier else _NO_OUTLIER,
         slow_start=model.SlowStartSettings(**table.slow_start.model_dump()) if table.slow_start else _NO_SLOW_START,
         send_proxy=_send_proxy(table.send_proxy),
-        tls=backend_tls(table.tls, (*path, "tls"), places, paths),
+        tls=backend_tls(table.tls, (*path, "tls"), places, contents.paths),
+        http=pool_http(table, path, contents),
+        load_report=load_report(table.load_report),
         timeouts=_timeouts(table.timeouts),
         line=places.line(path),
     )
@@ -107,7 +139,7 @@ _NO_OUTLIER = model.OutlierSettings(enabled=False)
 _NO_SLOW_START = model.SlowStartSettings(window=0.0)
 
 
-def _backend(table: schema.BackendTable, line: int) -> model.BackendSettings:
+def _backend(table: schema_pools.BackendTable, line: int) -> model.BackendSettings:
     return model.BackendSettings(
         id=table.id or str(table.address),
         address=table.address,
@@ -119,11 +151,23 @@ def _backend(table: schema.BackendTable, line: int) -> model.BackendSettings:
     )
 
 
-def _check(table: schema.CheckTable | None) -> model.CheckSettings:
-    return model.CheckSettings(enabled=False) if table is None else model.CheckSettings(**table.model_dump())
+def _check(table: schema_pools.CheckTable | None) -> model.CheckSettings:
+    if table is None:
+        return model.CheckSettings(enabled=False)
+    return model.CheckSettings(
+        interval=table.interval,
+        timeout=table.timeout,
+        rise=table.rise,
+        fall=table.fall,
+        send=table.send,
+        expect=table.expect,
+        port=table.port,
+        tls=table.tls,
+        http=check_http(table),
+    )
 
 
-def _send_proxy(table: schema.SendProxyTable | None) -> model.SendProxySettings | None:
+def _send_proxy(table: schema_pools.SendProxyTable | None) -> model.SendProxySettings | None:
     if table is None:
         return None
     return model.SendProxySettings(1 if table.version == 1 else 2, tuple(cast(list[model.Tlv], table.tlvs)))

@@ -36,11 +36,12 @@ class Paths:
 
 
 def listener_tls(
-    table: schema_tls.ListenerTlsTable | None, path: Path, places: Places, paths: Paths
+    table: schema_tls.ListenerTlsTable | None, path: Path, places: Places, paths: Paths, alpn: tuple[str, ...] = ()
 ) -> model_tls.TlsSettings | None:
-    """How a listener ends TLS; `path` is that of the table."""
+    """How a listener ends TLS; `path` is that of the table, `alpn` what is agreed on where the table says nothing."""
     if table is None:
         return None
+    alpn = tuple(table.alpn) or alpn
     certificates: list[model_tls.CertificateSettings] = []
     if table.cert is not None:
         certificates.append(
@@ -53,9 +54,11 @@ def listener_tls(
         certificates.append(_certificate(one.cert, one.key, one.passphrase_file, one.ocsp_file, line, paths))
     return model_tls.TlsSettings(
         certificates=tuple(certificates),
-        policy=model_tls.TlsPolicy(_profile(table.profile), tuple(table.alpn), _clients(table, paths)),
+        policy=model_tls.TlsPolicy(_profile(table.profile), alpn, _clients(table, paths)),
         sites=tuple(
-            model_tls.SiteSettings(tuple(site.names), _site_policy(site, table, paths), places.line((*path, "site", i)))
+            model_tls.SiteSettings(
+                tuple(site.names), _site_policy(site, table, alpn, paths), places.line((*path, "site", i))
+            )
             for i, site in enumerate(table.site)
         ),
         default_name=table.default_name,
@@ -101,10 +104,12 @@ def _profile(word: str) -> model_tls.Profile:
     return cast(model_tls.Profile, word)
 
 
-def _site_policy(site: schema_tls.SiteTable, table: schema_tls.ListenerTlsTable, paths: Paths) -> model_tls.TlsPolicy:
+def _site_policy(
+    site: schema_tls.SiteTable, table: schema_tls.ListenerTlsTable, alpn: tuple[str, ...], paths: Paths
+) -> model_tls.TlsPolicy:
     return model_tls.TlsPolicy(
         _profile(site.profile or table.profile),
-        tuple(table.alpn if site.alpn is None else site.alpn),
+        alpn if site.alpn is None else tuple(site.alpn),
         _site_clients(site, table, paths),
     )
 

@@ -1,8 +1,8 @@
 """How keys relate: what no single value can be blamed for.
 
-Owns the order of the cross-checks and those on the process as a whole; listeners, pools, routes and TLS have files
-of their own. Errors are looked for even when parts of the file could not be read, except where those parts might be the
-answer; warnings only once there is no error, since they would speak of what is left.
+Owns the order of the cross-checks and those on the process as a whole; listeners, pools, routes, TLS and HTTP have
+files of their own. Errors are looked for even when parts of the file could not be read, except where those parts might
+be the answer; warnings only once there is no error, since they would speak of what is left.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ import math
 from collections.abc import Callable, Iterator
 
 from lbproxy.config.checks_files import check_files
+from lbproxy.config.checks_http import check_http, warn_about_http
+from lbproxy.config.checks_http_routes import check_http_routes, warn_about_http_routes
 from lbproxy.config.checks_listeners import check_listeners, check_pool_names, warn_about_listeners
 from lbproxy.config.checks_pools import check_pools, warn_about_pools
 from lbproxy.config.checks_routes import check_routes, warn_about_routes
 from lbproxy.config.checks_tls import check_tls, warn_about_tls
 from lbproxy.config.places import Path
 from lbproxy.config.problems import Notes
-from lbproxy.config.schema import AfterRouteTimeouts, FileTable
+from lbproxy.config.schema import FileTable
+from lbproxy.config.schema_timeouts import AfterRouteTimeouts
 from lbproxy.config.units import show, write_time
 from lbproxy.model import Configuration
 
@@ -39,6 +42,9 @@ def check_all(
     check_pools(tables, configuration, notes)
     check_routes(configuration, notes)
     check_tls(tables, configuration, notes)
+    check_http(tables, configuration, notes)
+    check_http_routes(tables, configuration, notes)
+    _check_records(tables, notes)
     _check_stop(configuration, notes)
     of_files = check_files(tables, configuration, notes, now) if read_files else []
     if notes.failed:
@@ -47,6 +53,8 @@ def check_all(
     warn_about_pools(tables, configuration, notes)
     warn_about_routes(configuration, notes)
     warn_about_tls(tables, configuration, notes)
+    warn_about_http(tables, configuration, notes)
+    warn_about_http_routes(tables, notes)
     _warn_about_timeouts(tables, notes)
     for path, message in of_files:
         notes.warn(path, message)
@@ -64,10 +72,25 @@ def _check_stop(configuration: Configuration, notes: Notes) -> None:
         )
 
 
+def _check_records(tables: FileTable, notes: Notes) -> None:
+    path: Path = ("records",)
+    if any(notes.places.is_spoiled((*path, key)) for key in ("format", "template")):
+        return
+    own = tables.records.format == "template"
+    if own and not tables.records.template:
+        notes.error((*path, "format"), 'is "template", which needs the text of a line; write template = "..."')
+    if not own and tables.records.template:
+        notes.error((*path, "template"), 'belongs to format = "template"')
+
+
 def _warn_about_timeouts(tables: FileTable, notes: Notes) -> None:
     for path, table in _timeout_tables(tables):
         for name, seconds in table:
-            if seconds is not None and math.isinf(seconds):
+            if name == "request_body_rate" and seconds == 0:
+                notes.warn(
+                    (*path, name), 'is "none"; a client that sends a byte now and then can hold a request for ever'
+                )
+            elif seconds is not None and math.isinf(seconds):
                 notes.warn((*path, name), 'is "none"; one peer that goes silent can then hold a session for ever')
 
 

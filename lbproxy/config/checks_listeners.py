@@ -43,10 +43,22 @@ def check_pool_names(notes: Notes) -> None:
     for kind in ("listener", "route"):
         tables = notes.places.raw.get(kind)
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
-            name = table.get("pool") if isinstance(table, dict) else None
-            path: Path = (kind, index, "pool")
-            if isinstance(name, str) and not notes.places.is_unreadable(path) and (said := _unknown_pool(name, notes)):
-                notes.error_at(path, said)
+            for name, path in _pools_named(table if isinstance(table, dict) else {}, (kind, index)):
+                readable = isinstance(name, str) and not notes.places.is_unreadable(path)
+                if readable and (said := _unknown_pool(str(name), notes)):
+                    notes.error_at(path, said)
+
+
+def _pools_named(table: dict[str, object], path: Path) -> Iterator[tuple[object, Path]]:
+    """Whatever stands where a listener or a route names a pool."""
+    yield table.get("pool"), (*path, "pool")
+    if path[0] == "route":
+        split, mirror = table.get("split"), table.get("mirror")
+        yield from ((name, (*path, "split", name)) for name in (split if isinstance(split, dict) else ()))
+        if isinstance(mirror, dict):
+            yield mirror.get("pool"), (*path, "mirror", "pool")
+        else:
+            yield mirror, (*path, "mirror")
 
 
 def _unknown_pool(name: str, notes: Notes) -> str | None:
@@ -113,6 +125,7 @@ def _check_service(configuration: Configuration, notes: Notes) -> None:
         path: Path = ("listener", index, "pool")
         if (
             listener.pool is None
+            and not (listener.http.redirect_https and listener.tls is None)
             and every_route_known
             and not everywhere
             and listener.name not in routed

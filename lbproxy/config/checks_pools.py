@@ -6,15 +6,17 @@ Refuses to know who uses a pool, except to say that nobody does.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 
 from lbproxy.addresses import Address
 from lbproxy.config.checks_listeners import binds_of
 from lbproxy.config.places import Path
 from lbproxy.config.problems import Notes
 from lbproxy.config.readings import NAME, NAME_RULE
-from lbproxy.config.schema import FileTable, PoolTable
+from lbproxy.config.schema import FileTable
+from lbproxy.config.schema_pools import PoolTable
 from lbproxy.config.units import listed, show, write_time
-from lbproxy.model import Configuration, PoolSettings
+from lbproxy.model import Configuration, PoolSettings, RouteSettings
 
 HASH_POLICIES = ("ketama", "maglev", "rendezvous")
 _NEEDS_HASH = f"only a hash policy ({listed(HASH_POLICIES)}) has a use for it"
@@ -35,7 +37,8 @@ def check_pools(tables: FileTable, configuration: Configuration, notes: Notes) -
 
 def warn_about_pools(tables: FileTable, configuration: Configuration, notes: Notes) -> None:
     """Note what works, but hardly as meant."""
-    used = {route.pool for route in configuration.routes} | {listener.pool for listener in configuration.listeners}
+    used = {name for route in configuration.routes for name in pools_of(route)}
+    used.update(listener.pool for listener in configuration.listeners if listener.pool is not None)
     for pool in configuration.pools:
         path: Path = ("pool", pool.name)
         table = tables.pool[pool.name]
@@ -50,6 +53,16 @@ def warn_about_pools(tables: FileTable, configuration: Configuration, notes: Not
             notes.warn((*path, "queue"), 'has no effect: with max_active = "none" nobody ever waits')
         if pool.check.port is not None and all(b.address.kind == "unix" for b in pool.backends):
             notes.warn((*path, "check", "port"), "has no effect: every backend is a UNIX socket")
+
+
+def pools_of(route: RouteSettings) -> Iterator[str]:
+    """Every pool that a route sends something to."""
+    if route.pool:
+        yield route.pool
+    if route.http is not None and route.http.split is not None:
+        yield from (name for name, _ in route.http.split.pools)
+    if route.http is not None and route.http.mirror is not None:
+        yield route.http.mirror.pool
 
 
 def _check_backends(table: PoolTable, pool: PoolSettings, notes: Notes) -> None:

@@ -1,20 +1,17 @@
 """Cross-checks on routes: what they name, and whether they can ever match.
 
-Owns the question which of two routes takes all that the other would. Refuses to route anything: that is
-`lbproxy.routing`, whose order (the file's, the listener's own pool last) is assumed here.
+Refuses to know what is for HTTP: that is in checks_http_routes.py. Which of two routes takes all that the other would
+is found in checks_reach.py; the order of `lbproxy.routing` (the file's, the listener's own pool last) is assumed.
 """
 
 from __future__ import annotations
 
-import ipaddress
-from dataclasses import dataclass
-
-from lbproxy.addresses import parse_network
 from lbproxy.config.checks_listeners import suggestion
+from lbproxy.config.checks_reach import reach
 from lbproxy.config.places import Path
 from lbproxy.config.problems import Notes
 from lbproxy.config.units import show
-from lbproxy.model import Configuration, RouteSettings
+from lbproxy.model import Configuration
 
 # The comparison looks at pairs. Files with more routes are made by programs, which do not read warnings.
 _MOST_COMPARED = 300
@@ -49,7 +46,7 @@ def warn_about_routes(configuration: Configuration, notes: Notes) -> None:
     every = {listener.name for listener in configuration.listeners}
     reached = [set(route.listeners) or every for route in configuration.routes]
     compared = [
-        _Reach(route, frozenset(listeners), _networks(route))
+        reach(route, listeners)
         for route, listeners in zip(configuration.routes[:_MOST_COMPARED], reached, strict=False)
     ]
     for index, later in enumerate(compared):
@@ -70,57 +67,3 @@ def warn_about_routes(configuration: Configuration, notes: Notes) -> None:
             notes.warn(
                 ("listener", index, "pool"), f"is never used: the route in line {taker.route.line} takes every client"
             )
-
-
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-@dataclass(frozen=True, slots=True)
-class _Reach:
-    """Whom a route is for; `networks` is None for everybody."""
-
-    route: RouteSettings
-    listeners: frozenset[str]
-    networks: tuple[_Network, ...] | None
-
-    @property
-    def unconditional(self) -> bool:
-        return self.networks is None and not self.route.server_names and not self.route.alpn
-
-    def takes_all(self, later: _Reach) -> bool:
-        """Whether every session that `later` would match on some listener matches this one there."""
-        return (
-            self._has_names(later.route.server_names)
-            and self._has_protocols(later.route.alpn)
-            and self._has_networks(later.networks)
-        )
-
-    def _has_names(self, names: tuple[str, ...]) -> bool:
-        ours = self.route.server_names
-        if not ours or not names:
-            return not ours
-        return all(name in ours or f"*.{name.partition('.')[2]}" in ours for name in names)
-
-    def _has_protocols(self, protocols: tuple[str, ...]) -> bool:
-        # A client that offers any of theirs then offers one of ours.
-        ours = self.route.alpn
-        if not ours or not protocols:
-            return not ours
-        return set(protocols) <= set(ours)
-
-    def _has_networks(self, networks: tuple[_Network, ...] | None) -> bool:
-        if self.networks is None or networks is None:
-            return self.networks is None
-        return all(
-            any(
-                network.version == wide.version
-                and wide.prefixlen <= network.prefixlen
-                and network.network_address in wide
-                for wide in self.networks
-            )
-            for network in networks
-        )
-
-
-def _networks(route: RouteSettings) -> tuple[_Network, ...] | None:
-    return None if route.clients is None else tuple(map(parse_network, route.clients.source))

@@ -58,6 +58,19 @@ names = ["admin.example.com", "*.intern.example.com"]
 profile = "modern"
 client_ca = "staff-ca.pem"
 """,
+    "listener.http": """\
+[[listener]]
+name = "web"
+bind = "10.0.0.1:80"
+protocol = "http"
+pool = "web"
+
+[listener.http]
+trusted_peers = "10.0.0.0/24"
+max_head = "32KiB"
+traceparent = "mint"
+error_pages = { 503 = "pages/sorry.html", 404 = "pages/missing.html" }
+""",
     "listener.timeouts": """\
 [[listener]]
 name = "web"
@@ -75,6 +88,92 @@ client = ["192.0.2.0/24", "2001:db8::/32"]
 server_name = ["app.example", "*.app.example"]
 pool = "web"
 priority = 2
+""",
+    "route.all": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+name = "staff"
+path = "/admin/"
+all = [
+  { any = [{ client = "10.0.0.0/8" }, { header = { X-Staff = true } }] },
+  { not = { method = ["DELETE", "PUT"], path = "/admin/audit/" } },
+]
+pool = "web"
+""",
+    "route.redirect": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+host = ["example.com", "*.old.example"]
+redirect = { to = "https://www.example.com{uri}", status = 301 }
+""",
+    "route.answer": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+path = "/robots.txt"
+answer = { body = "User-agent: *\\nDisallow: /\\n", headers = { Cache-Control = "max-age=3600" } }
+""",
+    "route.rewrite": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+path = "/blog/"
+rewrite = { strip_prefix = "/blog", host = "blog.intern.example" }
+pool = "web"
+
+[[route]]
+path = "/user/"
+rewrite = { regex = "/user/([0-9]+)/(.*)", path = "/v2/{2}?user={1}" }
+pool = "web"
+""",
+    "route.request_headers": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+host = "app.example"
+pool = "web"
+request_headers = { remove = ["X-Debug"], set = { X-Site = "{host}" } }
+response_headers = { remove = ["Server"], set = { X-Frame-Options = "DENY" }, add = { Vary = "Origin" } }
+""",
+    "route.mirror": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+host = "app.example"
+pool = "web"
+mirror = { pool = "next", percent = 5 }
+
+[pool.web]
+backends = "10.0.0.11:8000"
+
+[pool.next]
+backends = "10.0.0.31:8000"
 """,
     "route.timeouts": """\
 [[route]]
@@ -134,6 +233,36 @@ outlier = { consecutive = 3, ejection = "10s" }
 backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
 slow_start = { window = "1m", aggression = 2 }
 """,
+    "pool.sticky": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[pool.web]
+backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
+sticky = { by = "cookie", key_file = "/etc/lbproxy/sticky.keys", max_idle = "30m" }
+""",
+    "pool.http": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[pool.web]
+backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
+
+[pool.web.http]
+idle_connections = 100
+conceal = true
+""",
+    "pool.load_report": """\
+[pool.web]
+backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
+load_report = { port = 9000, interval = "5s" }
+""",
     "pool.timeouts": """\
 [pool.web]
 backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
@@ -184,17 +313,48 @@ Everything about clients goes together: with a `client_ca` of its own a site dem
 otherwise, and neither the listener's `client_verify`, `client_crl` nor its `revocation` counts. Without one it takes
 from the listener what it does not write; `client_verify = "none"` then lifts the demand for these names.
 """,
+    "listener.http": """\
+With `tls` on the listener this is HTTPS; `alpn` is then "http/1.1" and cannot be anything else. The one line
+`http = { redirect_https = true }` on the listener of port 80, and `hsts = "1y"` on that of port 443, keep everybody on
+https. A client in clear behind a trusted peer that says `X-Forwarded-Proto: https` counts as encrypted.
+""",
+    "route": """\
+A route does one thing with what it matches: `pool`, `split`, `redirect` or `answer`. What no route takes goes to the
+listener's own pool, or is answered with 404.
+
+The keys `name`, `listener`, `client`, `pool`, `priority` and `timeouts` are for TCP and HTTP, `server_name` and `alpn`
+for TCP alone, all others for HTTP alone. Without `listener` a route is for all listeners that speak what its keys are
+for.
+
+Values of `header`, `query` and `cookie` are compared as a whole, case and all; `true` asks only whether there is one
+and `false` that there is none. Where there are several of a name, one that matches is enough. Regular expressions are
+Python's; they must match the whole value, and are refused if some text could take more than linear time.
+""",
+    "route.rewrite": """\
+Either prefixes are stripped and added, or `path` replaces the whole path; where `regex` does not match nothing is
+changed. A prefix ends at a slash: `/api` is taken off `/api/a` and `/api`, but not off `/apis`. A question mark in
+`path` begins a query that replaces the client's.
+""",
+    "route.request_headers": """\
+Fields that frame a message or belong to one connection can be neither set nor removed; the Host that backends see is
+set with `rewrite`.
+""",
+    "pool.sticky": """\
+The short form is the word for `by` alone: `sticky = "cookie"`. A backend that drains keeps the clients it has. What
+policy chooses for new clients is not changed by it.
+""",
     "pool": """\
 The policies:
 
-- `least-connections`: the backend with the fewest sessions for its weight.
+- `least-connections`: the backend with the fewest sessions (in HTTP: requests under way) for its weight.
 - `round-robin`: each in turn, smoothly by weight.
 - `random`: by chance, by weight.
 - `p2c`: two by chance, of these the less busy one. For very many backends or several balancers side by side.
-- `peak-ewma`: the one whose connects have lately been quickest, with sessions under way counted in.
-- `ketama`, `maglev`, `rendezvous`: the same backend for the same client. `ketama` with `label = "address"` chooses
-  like nginx's `hash ... consistent`; `maglev` takes one step however many backends there are; `rendezvous` spreads
-  most evenly and takes a step for each backend.
+- `peak-ewma`: the one whose connects (in HTTP: answers) have lately been quickest, with sessions under way counted
+  in.
+- `ketama`, `maglev`, `rendezvous`: the same backend for the same client, or for whatever `hash_key` names. `ketama`
+  with `label = "address"` chooses like nginx's `hash ... consistent`; `maglev` takes one step however many backends
+  there are; `rendezvous` spreads most evenly and takes a step for each backend.
 - `first`: in the order of the file, the next one only when those before are full or down.
 """,
 }

@@ -14,7 +14,7 @@ from lbproxy.config.places import Path
 
 # Nothing in the configuration nests deeper; keys below get the line of this ancestor, and a key of a hundred
 # thousand dots cannot make the index grow with the square of its length.
-DEEPEST = 16
+DEEPEST = 24
 
 _BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")

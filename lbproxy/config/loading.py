@@ -14,7 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from lbproxy.config.building import build
+from lbproxy.config.building_tls import Paths
 from lbproxy.config.checks import check_all
+from lbproxy.config.contents import Contents
 from lbproxy.config.lines import line_index
 from lbproxy.config.places import Places
 from lbproxy.config.problems import MOST_PROBLEMS, Loaded, Notes, Problem
@@ -84,7 +86,7 @@ def examine(
     tables = _tables(raw, places, notes)
     configuration = None
     if tables is not None:
-        configuration = build(tables, places, file)
+        configuration = build(tables, places, file, Contents(Paths(file), notes, read_files))
         check_all(tables, configuration, notes, resolve, now, read_files)
     return Loaded(None if notes.failed else configuration, notes.sorted())
 
@@ -98,7 +100,7 @@ def _tables(raw: Mapping[str, Any], places: Places, notes: Notes) -> FileTable |
         try:
             return FileTable.model_validate(cut)
         except ValidationError as problem:
-            errors = problem.errors(include_url=False)
+            errors = [_at_value(error) for error in problem.errors(include_url=False)]
         # A misspelt key counts as the key that was meant: nobody needs to hear that it is missing as well.
         meant = (places.original(key) for error in errors[:MOST_PROBLEMS] if (key := meant_key(error)))
         places.spoil([key for key in meant if not places.is_written(key)])
@@ -110,6 +112,12 @@ def _tables(raw: Mapping[str, Any], places: Places, notes: Notes) -> FileTable |
         places.spoil([places.original(loc) for loc in useless])
         cut = places.cut()
     return None
+
+
+def _at_value(error: Any) -> dict[str, Any]:
+    """The same error; one of a key that the user chose has the place of its value, without pydantic's mark for keys."""
+    of_key = error.get("ctx", {}).get("of_key", False)
+    return {**error, "loc": error["loc"][:-1]} if of_key else dict(error)
 
 
 def _bad_toml(file: str, message: str) -> Loaded:

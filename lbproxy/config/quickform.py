@@ -1,4 +1,4 @@
-"""The quick form on the command line: `--listen tcp://127.0.0.1:8101 --backend 127.0.0.1:9001 --policy first`.
+"""The quick form on the command line: `--listen http://127.0.0.1:8101 --backend 127.0.0.1:9001 --policy first`.
 
 Turns the words into the data that a file would hold and has it judged like one. Owns the spelling of a listener and a
 backend as a URL, and which certificate goes with which key; refuses to know option parsing.
@@ -19,8 +19,8 @@ from lbproxy.config.units import did_you_mean, printable, show
 POOL = "default"
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://(.*)", re.DOTALL)
-_SCHEMES = ("tcp", "tls")
-_NOT_YET = {"http": "tcp", "https": "tls"}
+_SCHEMES = ("tcp", "tls", "http", "https")
+_ENCRYPTED = ("tls", "https")
 
 
 def quick(
@@ -35,10 +35,11 @@ def quick(
 ) -> Loaded:
     """One pool behind one or more listeners.
 
-    A listener is `tcp://127.0.0.1:8101`, `tls://[::1]:443` or `unix:/run/app.sock`; `tcp://` may be left out. A
-    backend is an address, with `tls://` in front if it speaks TLS. `certs` are for the listeners with `tls://`; each
-    of `keys` belongs to the one of the same place, and those left over find their keys themselves. `now` and
-    `read_files` as for `load`.
+    A listener is `http://127.0.0.1:8080`, `https://[::1]:443`, `tcp://127.0.0.1:8101`, `tls://[::1]:443` or
+    `unix:/run/app.sock`; `tcp://` may be left out. A backend is an address, with `tls://` or `https://` in front if it
+    speaks TLS, perhaps with `tcp://` or `http://` if not; what is spoken inside is the listener's protocol. `certs` are
+    for the listeners with `tls://` or `https://`; each of `keys` belongs to the one of the same place, and those left
+    over find their keys themselves. `now` and `read_files` as for `load`.
     """
     options = (
         ("--listen", listens),
@@ -61,7 +62,7 @@ def quick(
         else:
             binds.append((scheme, bind))
     if not listens:
-        problems.append(Problem(None, 0, "--listen", "is missing; write for example --listen tcp://127.0.0.1:8080"))
+        problems.append(Problem(None, 0, "--listen", "is missing; write for example --listen http://127.0.0.1:8080"))
     if not backends:
         problems.append(Problem(None, 0, "--backend", "is missing; write for example --backend 127.0.0.1:9001"))
     split = [_backend(word) for word in backends]
@@ -82,8 +83,10 @@ def quick(
 
 def _listener(name: str, scheme: str, bind: str, certs: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     listener: dict[str, Any] = {"name": name, "bind": bind, "pool": POOL}
+    if scheme in ("http", "https"):
+        listener["protocol"] = "http"
     # Without a certificate the complaint is made already, and made better than the checks could.
-    if scheme == "tls" and certs:
+    if scheme in _ENCRYPTED and certs:
         pairs = zip_longest(certs, keys[: len(certs)])
         listener["tls"] = {
             "certificates": [{"cert": cert} if key is None else {"cert": cert, "key": key} for cert, key in pairs]
@@ -93,7 +96,7 @@ def _listener(name: str, scheme: str, bind: str, certs: Sequence[str], keys: Seq
 
 def _pool(backends: Sequence[tuple[str, str]], policy: str | None) -> dict[str, Any]:
     pool: dict[str, Any] = {"backends": [address for _, address in backends]}
-    if any(scheme == "tls" for scheme, _ in backends):
+    if any(scheme in _ENCRYPTED for scheme, _ in backends):
         pool["tls"] = True
     if policy is not None:
         pool["policy"] = policy
@@ -104,12 +107,14 @@ def _tls_complaints(
     binds: Sequence[tuple[str, str]], certs: Sequence[str], keys: Sequence[str], spoken: Sequence[str]
 ) -> Iterator[Problem]:
     """What is wrong between the options; `spoken` is the scheme of each backend."""
-    encrypted = next((bind for scheme, bind in binds if scheme == "tls"), None)
+    encrypted = next((f"{scheme}://{printable(bind)}" for scheme, bind in binds if scheme in _ENCRYPTED), None)
     if encrypted is not None and not certs:
-        message = f"is missing; tls://{printable(encrypted)} needs a certificate, as in --cert site.pem --key site.key"
+        message = f"is missing; {encrypted} needs a certificate, as in --cert site.pem --key site.key"
         yield Problem(None, 0, "--cert", message)
     if binds and encrypted is None and (certs or keys):
-        message = f"has no use: no listener is written with tls://, as in --listen tls://{printable(binds[0][1])}"
+        scheme, bind = binds[0]
+        meant = "https" if scheme == "http" else "tls"
+        message = f"has no use: no listener speaks TLS; write --listen {meant}://{printable(bind)}"
         yield Problem(None, 0, "--cert" if certs else "--key", message)
     elif len(keys) > len(certs) and (certs or encrypted is None):
         yield Problem(
@@ -118,12 +123,13 @@ def _tls_complaints(
             "--key",
             f"is written {len(keys)} times, --cert {len(certs)}: each key belongs to the certificate of the same place",
         )
-    if len(set(spoken)) > 1:
+    if len({scheme in _ENCRYPTED for scheme in spoken}) > 1:
+        word = next(scheme for scheme in spoken if scheme in _ENCRYPTED)
         yield Problem(
             None,
             0,
             "--backend",
-            "some are written with tls:// and some without; the quick form speaks to all of them in one way",
+            f"some are written with {word}:// and some without; the quick form speaks to all of them in one way",
         )
 
 
@@ -135,14 +141,8 @@ def _bind(word: str) -> tuple[str, str, str]:
     scheme, address = found[1].lower(), found[2].removesuffix("/")
     if scheme in _SCHEMES:
         return scheme, address, ""
-    if scheme in _NOT_YET:
-        return (
-            "",
-            "",
-            f"is {show(word)}; this version balances TCP only, write {_NOT_YET[scheme]}://{printable(address)}",
-        )
     hint = did_you_mean(scheme, _SCHEMES)
-    forms = "tcp://127.0.0.1:8080, tls://127.0.0.1:8443 or unix:/run/app.sock"
+    forms = "http://127.0.0.1:8080, https://..., tcp://..., tls://... or unix:/run/app.sock"
     return "", "", f"is {show(word)}; a listener is written {forms}{hint}"
 
 

@@ -123,9 +123,26 @@ class Duration(Reading):
 
     def json_schema(self) -> dict[str, Any]:
         number = {"type": "number", "minimum": self.least, "maximum": self.most}
-        pattern = r"^([0-9.]+d)?([0-9.]+h)?([0-9.]+m)?([0-9.]+s)?([0-9.]+ms)?$"
+        pattern = r"^([0-9.]+y)?([0-9.]+d)?([0-9.]+h)?([0-9.]+m)?([0-9.]+s)?([0-9.]+ms)?$"
         forms: list[dict[str, Any]] = [{"type": "string", "pattern": pattern, "minLength": 2}, number]
         return {"anyOf": [*forms, {"const": "none"}] if self.none else forms}
+
+
+class Rate(Reading):
+    """Bytes per second as a plain number; "none" is read as 0, which everybody is faster than."""
+
+    def read(self, value: object) -> float:
+        if value == "none":
+            return 0.0
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1e9:
+            return float(value)
+        refuse(f"is {show(value)}, it must be {self.words()}")
+
+    def words(self) -> str:
+        return 'a number of bytes per second, above 0 and at most 1e9, or "none"'
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1e9}, {"const": "none"}]}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from lbproxy.config.examples import EXAMPLES, NOTES
 from lbproxy.config.readings import Duration, Reading, Size
 from lbproxy.config.schema import FileTable
-from lbproxy.config.shapes import OneOrMore, TableOr, TableOrFalse, table_in
+from lbproxy.config.shapes import Keys, OneOrMore, TableOr, TableOrFalse, table_in
 from lbproxy.config.units import write_size, write_time
 from lbproxy.model import RecordSettings, Timeouts
 
@@ -40,9 +40,10 @@ backends = ["10.0.0.11:8000", "10.0.0.12:8000"]
 
 Everything else has a default. A key that is not listed here is an error.
 
-- Times are text with units (`"250ms"`, `"5s"`, `"1h30m"`, `"2d"`) or plain numbers of seconds. For the timeouts,
-  `"none"` means no limit; it brings a warning, since one silent peer can then hold a session for ever.
+- Times are text with units (`"250ms"`, `"5s"`, `"1h30m"`, `"2d"`, `"1y"`) or plain numbers of seconds. For
+  the timeouts, `"none"` means no limit; it brings a warning, since one silent peer can then hold a session for ever.
 - Sizes are text with units (`"64KiB"`, `"256MiB"`, `"1GiB"`) or plain numbers of bytes.
+- `request_body_rate` is a plain number of bytes per second, or `"none"`.
 - Addresses are `"10.0.0.1:80"`, `"[2001:db8::1]:80"`, `"name:80"`, `"unix:/path"`, and for listeners `"systemd:NAME"`
   for a socket that systemd passes.
 - Files and directories are paths; a relative one counts from the directory of the configuration file, and `~` means
@@ -67,15 +68,19 @@ def schema() -> dict[str, Any]:
 def tables() -> Iterator[tuple[str, type[BaseModel]]]:
     """Every table with the dotted name it has in examples.py, a table before those inside it."""
     for name, field in FileTable.model_fields.items():
-        yield from _with_inner(name, table_in(field.annotation))
+        yield from _with_inner(name, table_in(field.annotation), set())
 
 
-def _with_inner(path: str, table: type[BaseModel] | None) -> Iterator[tuple[str, type[BaseModel]]]:
-    if table is None:
+def _with_inner(
+    path: str, table: type[BaseModel] | None, seen: set[type[BaseModel]]
+) -> Iterator[tuple[str, type[BaseModel]]]:
+    # One and the same table may stand under several keys, and conditions in conditions; it is told once.
+    if table is None or table in seen:
         return
+    seen.add(table)
     yield path, table
     for name, field in _fields(table):
-        yield from _with_inner(f"{path}.{name}", table_in(field.annotation))
+        yield from _with_inner(f"{path}.{name}", table_in(field.annotation), seen)
 
 
 def _section(path: str, table: type[BaseModel]) -> str:
@@ -100,6 +105,14 @@ def _heading(path: str) -> str:
             return "`[[listener.tls.site]]`"
         case ["pool", "backends"]:
             return "`backends` of `[pool.NAME]`"
+        case ["route", "all"]:
+            return "`all`, `any` and `not` of `[[route]]`"
+        case ["route", "request_headers"]:
+            return "`request_headers` and `response_headers` of `[[route]]`"
+        case ["route", "timeouts"]:
+            return "`[route.timeouts]`"
+        case ["route", name]:
+            return f"`{name}` of `[[route]]`"
         case ["pool", name]:
             return f"`[pool.NAME.{name}]`"
         case _:
@@ -129,7 +142,9 @@ def _words(annotation: Any, metadata: list[Any]) -> str:
         if isinstance(mark, TableOr):
             return f"{mark.words} or a table"
         if isinstance(mark, OneOrMore):
-            return f"one or an array of: {_element(annotation)}"
+            return f"one or an array of: {_element(annotation) or 'tables'}"
+        if isinstance(mark, Keys):
+            return f"a table: {mark.reading.words()} = {_element(annotation)}"
     if get_origin(annotation) is list:
         inner = _element(annotation)
         return f"an array of: {inner}" if inner else "tables"
@@ -157,7 +172,7 @@ def _default(path: str, name: str, field: FieldInfo) -> str:
         return "the level above"
     if isinstance(value, BaseModel):
         return "see there"
-    if value is None or value == []:
+    if value in (None, [], {}, "", b""):
         return "none"
     if isinstance(value, RecordSettings):
         value = value.to

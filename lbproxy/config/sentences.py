@@ -16,26 +16,30 @@ from lbproxy.config.schema import FileTable
 from lbproxy.config.shapes import table_in
 from lbproxy.config.units import closest, did_you_mean, show
 
-# Keys that people look for because HTTP balancers have them. An honest answer beats "unknown".
-_NOT_YET = {
-    "host": "routes by host come with HTTP; this version balances TCP only",
-    "path": "routes by path come with HTTP; this version balances TCP only",
-    "method": "routes by method come with HTTP; this version balances TCP only",
+# Keys that people look for because other balancers have them. An honest answer beats "unknown".
+_ELSEWHERE = {
     "sni": "unknown key; a route by SNI is written server_name",
-    "authority": 'unknown key; did you mean "server_name"?',
+    "authority": 'unknown key; did you mean "host", or for TLS that passes through "server_name"?',
     "tls": "unknown key; TLS is set for each listener, in [listener.tls], and for each pool, in [pool.NAME.tls]",
+    "http": 'unknown key; HTTP is set for each listener, with protocol = "http" and in [listener.http]',
     "certificate": "unknown key; certificates are named in [listener.tls]: cert and key, or certificates",
-    "sticky": 'this version balances TCP only; for one backend per client use the policy "maglev" or "rendezvous"',
-    "cache": "this version balances TCP only",
+    "weight": "unknown key; weights stand at backends, or in the split of a route",
+    "cache": "unknown key; lbproxy keeps no answers",
     "admin": 'unknown key; the local socket is set with [control] socket = "unix:/run/lbproxy/control.sock"',
 }
 _BEFORE_POOL = "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"
-_EARLY = ("proxy_header", "client_hello")
+_EARLY = ("proxy_header", "client_hello", "request_head")
+_OF_CLIENT = "is about the client's connection, whatever pools it gets to; set it in [timeouts] or [listener.timeouts]"
+_INNER = {"listener": ("http",), "pool": ("http",)}
 _MISSING = {
     "bind": 'is missing; a listener needs an address, as in bind = "0.0.0.0:80"',
     "backends": 'is missing; a pool needs servers, as in backends = ["10.0.0.1:80", "10.0.0.2:80"]',
     "from": "is missing; a listener that takes PROXY headers needs the list of their senders",
     "cert": 'is missing; write the PEM file, as in cert = "/etc/ssl/site.pem"',
+    "pool": 'is missing; name the pool, as in pool = "web"',
+    "to": 'is missing; say where to, as in to = "https://new.example{uri}"',
+    "by": 'is missing; say what tells clients apart, as in by = "cookie"',
+    "port": "is missing; say where the load is told, as in port = 9000",
     "names": 'is missing; a site needs names, as in names = ["a.example", "*.a.example"]',
 }
 
@@ -57,6 +61,8 @@ def sentence(error: Mapping[str, Any]) -> str:
             return f"is {show(error['input'])}, it must be an array, in brackets"
         case "model_type" | "dict_type":
             return _no_table(loc, error["input"])
+        case "recursion_depth_exceeded":
+            return "nests tables too deeply to be read"
         case _:
             return f"is {show(error['input'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
@@ -89,9 +95,16 @@ def _unknown(loc: Path) -> str:
     known = known_keys(loc[:-1])
     if name in _EARLY and "connect" in known and name not in known:
         return _BEFORE_POOL
+    if name == "client_idle" and "connect" in known and name not in known:
+        return _OF_CLIENT
+    for inner in _INNER.get(str(loc[0]), ()):
+        # Listeners and pools have tables of their own for these; people write the keys beside them.
+        if len(loc) == 3 and name in known_keys((*loc[:-1], inner)):
+            table = f"listener.{inner}" if loc[0] == "listener" else written((*loc[:-1], inner))
+            return f"unknown key; it belongs into [{table}]"
     meant = did_you_mean(name, known)
-    if not meant and name in _NOT_YET:
-        return _NOT_YET[name]
+    if not meant and name in _ELSEWHERE:
+        return _ELSEWHERE[name]
     return "unknown key" + (meant or f"; known here are {', '.join(known)}")
 
 

@@ -6,15 +6,21 @@ know which keys use them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from lbproxy.config.readings import refuse
+from lbproxy.config.readings import Reading, refuse
 from lbproxy.config.units import show
+
+
+def default(of: type, name: str) -> Any:
+    """The default that the model gives this field, so that it exists once."""
+    return next(field.default for field in dataclasses.fields(of) if field.name == name)
 
 
 class Table(BaseModel):
@@ -93,6 +99,41 @@ class TableOrFalse:
         if not isinstance(value, dict):
             refuse(f"is {show(value)}, it must be {self.words}")
         return value
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A table whose keys the user chooses; `reading` reads each of them. `empty` is as for OneOrMore."""
+
+    reading: Reading
+    empty: str | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        (_, values) = get_args(source)
+        keys = core_schema.no_info_after_validator_function(self._read, core_schema.str_schema())
+        table = core_schema.dict_schema(keys, handler.generate_schema(values), strict=True)
+        return core_schema.no_info_before_validator_function(self._not_empty, table)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        values = handler(schema)["additionalProperties"]
+        return {
+            "type": "object",
+            "additionalProperties": values,
+            **({} if self.empty is None else {"minProperties": 1}),
+        }
+
+    def _not_empty(self, value: object) -> object:
+        if value == {} and self.empty is not None:
+            refuse(self.empty)
+        return value
+
+    def _read(self, key: str) -> object:
+        try:
+            return self.reading.read(key)
+        except PydanticCustomError as problem:
+            # Its place is that of the value: sentences.py finds it by this mark.
+            context = {**(problem.context or {}), "of_key": True}
+            raise PydanticCustomError("refused", "{sentence}", context) from None
 
 
 def _forms(schema: dict[str, Any]) -> list[dict[str, Any]]:

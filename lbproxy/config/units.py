@@ -12,11 +12,8 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-_TIME = re.compile(
-    r"(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)d)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)h)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)m)?"
-    r"(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)s)?(?:([0-9]{1,9}(?:\.[0-9]{1,9})?)ms)?"
-)
-_TIME_UNITS = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
+_TIME_UNITS = (("y", 365 * 86400.0), ("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
+_TIME = re.compile("".join(rf"(?:([0-9]{{1,9}}(?:\.[0-9]{{1,9}})?){unit})?" for unit, _ in _TIME_UNITS))
 _SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
 _SIZE_UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _LOOSE_SIZE = re.compile(r"([0-9]{1,15}) ?([KMG])i?[Bb]?", re.IGNORECASE)
@@ -32,12 +29,12 @@ def read_time(text: str) -> float | None:
 
 
 def write_time(seconds: float) -> str:
-    """Seconds in the largest units that keep them whole: 5400 is "1h30m"."""
+    """Seconds in the largest units that keep them whole: 5400 is "1h30m". Days are the largest of them."""
     if math.isinf(seconds):
         return "none"
     left = round(seconds * 1000)
     text = ""
-    for unit, size in _TIME_UNITS:
+    for unit, size in _TIME_UNITS[1:]:
         count, left = divmod(left, round(size * 1000))
         text += f"{count}{unit}" if count else ""
     return text or "0s"

@@ -72,14 +72,16 @@ class ChunkReader:
         size = len(data)
         whole = not self._open
         at = 0 if whole else self._close(data, size)
+        payload, match = self.payload, _CANONICAL.match
         while not self._open:
-            canonical = _CANONICAL.match(data, at)
+            canonical = match(data, at)
             if canonical is not None:
-                start, length, extension = canonical.end(), int(canonical[1], 16), 0
+                start, length = canonical.end(), int(canonical[1], 16)
                 if length > MAX_SIZE:
                     raise _too_large()
+                extension = 0
             else:
-                line = self._line(data, at, size)
+                line = self._line(data, at, size, payload)
                 if line is None:
                     break
                 start, length, extension = line
@@ -88,8 +90,9 @@ class ChunkReader:
                     if end is None:
                         break
                     self.done = True
-                    self.verbatim = whole and end - at == len(LAST)
-                    return end
+                    whole = whole and end - at == len(LAST)
+                    at = end
+                    break
             end = start + length
             if end < size and data[end] != 13:
                 raise _bad("F27", "the data of a chunk are not followed by CRLF")
@@ -99,16 +102,19 @@ class ChunkReader:
                     break
                 end = min(end, size)
                 self._open, self._left = True, length - (end - start)
-                whole = False
                 at = end
+                whole = False
             elif data[end + 1] != 10:
                 raise _bad("F27", "the data of a chunk are not followed by CRLF")
             else:
-                whole = whole and canonical is not None
                 at = end + 2
+                if canonical is None:
+                    whole = False
             pieces.append((start, end))
-            self.payload += end - start
-            self._extensions += extension
+            payload += end - start
+            if extension:
+                self._extensions += extension
+        self.payload = payload
         self.verbatim = whole and at > 0
         return at
 
@@ -128,7 +134,7 @@ class ChunkReader:
         self._open = False
         return at + 2
 
-    def _line(self, data: bytes | memoryview, at: int, size: int) -> tuple[int, int, int] | None:
+    def _line(self, data: bytes | memoryview, at: int, size: int, payload: int) -> tuple[int, int, int] | None:
         """A chunk line that is not in our own form: where it ends, the size, and how long its extensions are."""
         digits = _SIZE.match(data, at)
         end = digits.end() if digits is not None else at
@@ -138,10 +144,10 @@ class ChunkReader:
         if following in _HEX:
             raise _too_large()
         if end == at:
-            row = "F28" if self.payload and following == 13 else "F22"
+            row = "F28" if payload and following == 13 else "F22"
             raise _bad(row, "a chunk does not begin with its size in hexadecimal digits")
         length = int(bytes(data[at:end]), 16)
-        row = "F22" if length else "F28"
+        row = "F28" if not length and following in b"\r\n" else "F22"
         if following == 0x3B:
             return self._extended(data, at, end, size, length)
         if following != 13:
@@ -181,7 +187,7 @@ class ChunkReader:
         if section.startswith(CRLF):
             return start + len(CRLF)
         end = section.find(_END)
-        wrong = find_bare(section, 0, len(section) if end < 0 else end)
+        wrong = find_bare(section, 0, len(section) if end < 0 else end + len(_END))
         if wrong is not None:
             raise _bad("F28", "behind the last chunk, " + wrong.message)
         if end < 0:

@@ -81,7 +81,7 @@ def judge_line(line: bytes) -> HttpError:
 def find_bare(data: bytes, start: int, end: int) -> HttpError | None:
     """The first CR or LF in `data[start:end]` that is not part of a CRLF, as an error.
 
-    A CR that is the last byte of `data` is not yet bare.
+    A CR that is the last of these bytes is not yet bare.
     """
     # Counting is many times faster than the expression, and most of the time there is nothing.
     pairs = data.count(CRLF, start, end)
@@ -90,7 +90,7 @@ def find_bare(data: bytes, start: int, end: int) -> HttpError | None:
     for found in _BARE.finditer(data, start, end):
         if found.group() == b"\n":
             return _bad("S1", "a line ends with LF alone; lines end with CRLF")
-        if found.end() < len(data) and data[found.end()] != 10:
+        if found.end() < end:
             return _bad("S2", "there is a CR that no LF follows")
     return None
 

@@ -5,6 +5,8 @@ Owns these lists and nothing else; a name that is in none of them is passed on u
 
 from __future__ import annotations
 
+from lbproxy.http.client_cert import CLIENT_CERT_NAMES
+
 # RFC 9110, 7.6.1, and what is in use beside it: for the next hop only, and none of our business to repeat.
 HOP_BY_HOP = frozenset(
     (
@@ -74,4 +76,6 @@ def may_be_named_away(name: bytes) -> bool:
 
 def may_trail(name: bytes) -> bool:
     """Whether a field may stand behind a body."""
-    return not (name in _NO_TRAILERS or name in HOP_BY_HOP or is_origin(name) or name.startswith(b"content-"))
+    if name in _NO_TRAILERS or name in HOP_BY_HOP or name in CLIENT_CERT_NAMES:
+        return False
+    return not (is_origin(name) or name.startswith(b"content-"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from lbproxy.errors import BAD_REQUEST, EXPECT
+from lbproxy.http.client_cert import CLIENT_CERT_NAMES
 from lbproxy.http.framing import body_length
 from lbproxy.http.hosts import normalise_host
 from lbproxy.http.lines import elements
@@ -49,7 +50,7 @@ def kind_of(name: bytes, *, drop_underscores: bool) -> int:
         return kind
     if is_origin(name):
         return _ORIGIN
-    if name in HOP_BY_HOP:
+    if name in HOP_BY_HOP or name in CLIENT_CERT_NAMES:
         return _DROPPED
     if b"_" in name:
         # Many servers behind us take "_" and "-" for the same.

@@ -154,7 +154,7 @@ class RequestReader:
             raise wrong
         room = min(end, self._max_line + len(CRLF))
         line_end = data.find(CRLF, 0, room)
-        wrong = find_bare(data, 0, room if line_end < 0 else line_end)
+        wrong = find_bare(data, 0, room if line_end < 0 else line_end + len(CRLF))
         if wrong is not None:
             raise wrong
         if line_end == 0:

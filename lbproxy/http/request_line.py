@@ -57,9 +57,9 @@ def judge_start(data: bytes) -> HttpError | None:
 
 
 def split_line(line: bytes) -> tuple[bytes, bytes, int]:
-    """Method, target and minor version of a whole line whose `judge_start` found nothing. Raises HttpError."""
+    """Method, target and minor version of a whole line. Raises HttpError."""
     parts = line.split(b" ")
-    if len(parts) != 3 or not parts[1] or b"\t" in line:
+    if len(parts) != 3 or not parts[1] or 0x09 in line:
         raise _bad("T1", "the request line is not a method, a target and a version with single spaces between")
     method, target, version = parts
     minor = _MINORS.get(version)
@@ -74,6 +74,8 @@ def split_line(line: bytes) -> tuple[bytes, bytes, int]:
 
 
 def _judge_method(method: bytes) -> None:
+    if len(method) > MAX_METHOD or TOKEN.fullmatch(method) is None:
+        raise judge_start(method) or _bad("T4", "the method is empty or has a character that is not for methods")
     if method == b"TRACE":
         raise HttpError(METHOD, "T5", "TRACE is not allowed")
     if method == b"CONNECT":

@@ -195,7 +195,7 @@ def _judge(data: bytes, end: int, *, complete: bool) -> None:
     if not data.startswith(_BEGINNING[: len(data)]):
         raise _bad("B8", "the response does not begin with HTTP/1")
     line_end = data.find(CRLF, 0, end)
-    wrong = find_bare(data, 0, end if line_end < 0 else line_end)
+    wrong = find_bare(data, 0, end if line_end < 0 else line_end + len(CRLF))
     if wrong is None and line_end >= 0:
         _read_status_line(data[:line_end])
         wrong = find_bare(data, line_end, end)

@@ -101,14 +101,20 @@ def _check_dots(path: bytes, plain: bytes) -> None:
 
 
 def _resolve(path: bytes, *, merge: bool) -> bytes:
-    """RFC 3986, 5.2.4, but nothing is above the root."""
+    """RFC 3986, 5.2.4, but nothing is above the root, and ".." takes away a segment with all slashes behind it: so the
+    result merged is the merged result.
+    """
     kept: list[bytes] = []
     segments = path.split(b"/")[1:]
     for segment in segments:
         if segment == b"..":
+            while kept and not kept[-1]:
+                kept.pop()
             if not kept:
                 raise _bad("T18", "the path leads above the root")
-            kept.pop()
+            if kept.pop().find(b"%2F") >= 0:
+                # Whoever decodes first goes up from within it.
+                raise _bad("T18", "the path goes up from a segment with an encoded slash")
         elif segment != b"." and (segment or not merge):
             kept.append(segment)
     # What ends in a slash or in dots is a directory.

@@ -86,10 +86,11 @@ class Relay(Arrival, Seeker):
 
     @property
     def key(self) -> bytes | None:
-        """What a hash policy goes by: the client's address. See Waiter."""
-        if self.pool is None or self.pool.settings.policy not in _KEYED or not self.source[0]:
+        """What a hash policy goes by: the client's address, or the name that it asked for. See Waiter."""
+        if self.pool is None or self.pool.settings.policy not in _KEYED:
             return None
-        return self.source[0].encode()
+        text = self.server_name if self.pool.settings.hash_key == "sni" else self.source[0]
+        return text.encode() if text else None
 
     # Beginning: see Arrival.
 

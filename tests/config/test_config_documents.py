@@ -12,7 +12,7 @@ import pytest
 from lbproxy.config import load, loads
 from lbproxy.config.examples import EXAMPLES, NOTES
 from lbproxy.config.reference import main, markdown, schema, tables
-from lbproxy.config.schema import POLICIES
+from lbproxy.config.schema_pools import POLICIES
 from lbproxy.config.sentences import known_keys
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +38,8 @@ def test_an_example_file_has_no_problem(path: Path) -> None:
 
 
 def test_the_example_files_are_all_there() -> None:
-    expected = {"lbproxy.toml", "minimal.toml", "database.toml", "behind-a-proxy.toml", "demo.toml", "tls.toml"}
-    assert expected <= {path.name for path in FILES}
+    expected = {"lbproxy", "minimal", "database", "behind-a-proxy", "demo", "tls", "http"}
+    assert expected <= {path.stem for path in FILES}
     assert len((ROOT / "etc" / "minimal.toml").read_text(encoding="utf-8").splitlines()) == 5
 
 
@@ -84,6 +84,11 @@ def test_every_table_has_an_example_of_it() -> None:
             node = next(iter(node.values())) if depth == 0 and part == "pool" else node
             node = node[0] if isinstance(node, list) and depth == 0 else node
         assert node
+
+
+def test_notes_are_on_tables_and_hold_no_example() -> None:
+    assert set(NOTES) <= {path for path, _ in tables()}
+    assert not any("[[listener]]" in note for note in NOTES.values())
 
 
 def test_every_policy_is_explained() -> None:

@@ -12,15 +12,20 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbproxy import model
+from lbproxy import model, model_http
 from lbproxy.config import Loaded, loads, quick
 from lbproxy.config.loading import examine
 from lbproxy.config.places import Places
+from lbproxy.http.edits import Edits
+from lbproxy.http.rewriting import Rewriter
+from lbproxy.http.templates import Template
 from lbproxy.routing import RoutingTable
+from lbproxy.routing.splitting import Splitter
+from tests.config.test_config_http import EVERYTHING as EVERYTHING_HTTP
 from tests.config.test_config_loading import EVERYTHING
 
 ETC = Path(__file__).parents[2] / "etc"
-TEXTS = [EVERYTHING, *(path.read_text(encoding="utf-8") for path in sorted(ETC.glob("*.toml")))]
+TEXTS = [EVERYTHING, EVERYTHING_HTTP, *(path.read_text(encoding="utf-8") for path in sorted(ETC.glob("*.toml")))]
 
 FRAGMENTS = st.sampled_from([
     "nan", "inf", "-inf", "true", "false", "0", "-1", "1e400", "0x" + "f" * 40, "9" * 400, "[]", "{}", '""', '"none"',
@@ -34,7 +39,8 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
         math.nan, math.inf, -math.inf, True, False, 0, -1, 10**400, 1e300, 0.0, "", "none", "web", "front", "5s", [],
         {}, "127.0.0.1:80", "0.0.0.0:80", "[::1]:80", "unix:/run/b", "systemd:x", "10.0.0.0/8", "0.0.0.0/0", "a" * 1000,
         "x\0y", "first", "maglev", "required", "/", "a.pem", "*.a.example", "h2", 1, 2, 3.5, 65536, [[]], [{}],
-        {"address": "10.0.0.1:1"}, {"": 1}, "\n", "ü",
+        {"address": "10.0.0.1:1"}, {"": 1}, "\n", "ü", "tcp", "http", "cookie", "header:x", "/a/", "(a+)+", "{1}", "{",
+        {"web": 0}, {"prefix": "a"}, {"path": "/"}, {"not": {"any": [{}]}}, 404, "200-299", "GET", "[key]",
     ]),
     st.integers(),
     st.floats(),
@@ -82,12 +88,41 @@ def sane(loaded: Loaded) -> None:
             for one in listener.tls.certificates:
                 assert one.path.startswith("/")
                 assert "\0" not in one.path
+    for route in configuration.routes:
+        assert bool(route.pool) + sum(map(bool, actions_of(route))) == 1
+        if route.http is not None:
+            kinds = [
+                one.protocol for one in configuration.listeners if one.name in (route.listeners or names_of(loaded))
+            ]
+            assert "tcp" not in kinds
+            assert not route.server_names
+            Splitter(route.http.split or model_http.Split((("", 1),)), lambda: 0.5)
+            Edits.of(route.http.request_fields)
+            Edits.of(route.http.response_fields)
+            Rewriter.of(route.http.rewrite or model_http.Rewrite(), route.http.merge_slashes)
+            Template(route.http.redirect.to if route.http.redirect else "")
+            assert route.http.max_body is None or route.http.max_body >= 0
+    for pool in configuration.pools:
+        relayed = {one.pool for one in configuration.listeners if one.protocol == "tcp"}
+        assert pool.name not in relayed or pool.hash_key in ("client_ip", "sni")
+        assert pool.check.http is None or not (pool.check.send or pool.check.expect)
     for clocks in (configuration.timeouts, *(x.timeouts for x in configuration.listeners + configuration.pools)):
         assert all_positive(clocks)
 
 
+def names_of(loaded: Loaded) -> list[str]:
+    return [listener.name for listener in loaded.configuration.listeners] if loaded.configuration else []
+
+
+def actions_of(route: model.RouteSettings) -> list[object]:
+    return [] if route.http is None else [route.http.split, route.http.redirect, route.http.answer]
+
+
 def all_positive(clocks: model.TimeoutSettings) -> bool:
-    return all(seconds is None or seconds > 0 for seconds in dataclasses.astuple(clocks))
+    # A rate of 0 is what "none" means.
+    rest = dataclasses.replace(clocks, request_body_rate=None)
+    assert clocks.request_body_rate is None or clocks.request_body_rate >= 0
+    return all(seconds is None or seconds > 0 for seconds in dataclasses.astuple(rest))
 
 
 @settings(max_examples=400, deadline=None)
@@ -165,7 +200,7 @@ def test_text_of_any_kind(text: str) -> None:
 WORDS = st.one_of(
     st.text(max_size=20),
     st.sampled_from(["tcp://", "tcp://127.0.0.1:80", "unix:/x", "127.0.0.1:81", "://", "http://x:1", "tcp://[::]:80",
-                     "tls://", "tls://127.0.0.1:443", "/", "a.pem", "a\0b"]),
+                     "tls://", "tls://127.0.0.1:443", "/", "a.pem", "a\0b", "https://127.0.0.1:443", "HTTP://unix:/y"]),
     st.just("\udcff"),  # what Python makes of bytes on the command line that are no UTF-8
 )  # fmt: skip
 

@@ -358,18 +358,41 @@ def test_a_single_listener_of_the_quick_form_is_called_tcp() -> None:
     assert configuration.listeners[0].binds == (Address("ip", "::1", 80),)
 
 
+def test_the_quick_form_speaks_http() -> None:
+    words = ["http://127.0.0.1:8080/", "HTTP://unix:/run/x.sock", "127.0.0.1:81"]
+    loaded = quick(words, ["http://10.0.0.1:1", "10.0.0.2:1"], None)
+    assert loaded.problems == ()
+    assert loaded.configuration is not None
+    assert [(one.name, one.protocol, str(one.binds[0])) for one in loaded.configuration.listeners] == [
+        ("http1", "http", "127.0.0.1:8080"),
+        ("http2", "http", "unix:/run/x.sock"),
+        ("tcp3", "tcp", "127.0.0.1:81"),
+    ]
+    (pool,) = loaded.configuration.pools
+    assert [str(backend.address) for backend in pool.backends] == ["10.0.0.1:1", "10.0.0.2:1"]
+    assert pool.tls is None
+
+
 @pytest.mark.parametrize(
     ("listens", "backends", "policy", "problems"),
     [
         (["https://[::1]:80"], ["10.0.0.1:1"], None, [
-            '--listen: is "https://[::1]:80"; this version balances TCP only, write tls://[::1]:80',
+            "--cert: is missing; https://[::1]:80 needs a certificate, as in --cert site.pem --key site.key",
         ]),
-        (["http://[::1]:80"], ["10.0.0.1:1"], None, [
-            '--listen: is "http://[::1]:80"; this version balances TCP only, write tcp://[::1]:80',
+        (["http://[::1]:80"], ["10.0.0.1:1", "https://10.0.0.1:2"], None, [
+            "--backend: some are written with https:// and some without; the quick form speaks to all of them in one "
+            "way",
+        ]),
+        (["http://127.0.0.1"], ["10.0.0.1:1"], None, [
+            "--listen: '127.0.0.1' has no port; write it as 127.0.0.1:80",
+        ]),
+        (["ftp://[::1]:80"], ["10.0.0.1:1"], None, [
+            '--listen: is "ftp://[::1]:80"; a listener is written http://127.0.0.1:8080, https://..., tcp://..., '
+            'tls://... or unix:/run/app.sock; did you mean "tcp"?',
         ]),
         (["tpc://[::1]:80"], ["10.0.0.1:1"], None, [
-            '--listen: is "tpc://[::1]:80"; a listener is written tcp://127.0.0.1:8080, tls://127.0.0.1:8443 or '
-            'unix:/run/app.sock; did you mean "tcp"?',
+            '--listen: is "tpc://[::1]:80"; a listener is written http://127.0.0.1:8080, https://..., tcp://..., '
+            'tls://... or unix:/run/app.sock; did you mean "tcp"?',
         ]),
         (["tcp://127.0.0.1"], ["10.0.0.1:99999"], "fist", [
             "--listen: '127.0.0.1' has no port; write it as 127.0.0.1:80",
@@ -378,7 +401,7 @@ def test_a_single_listener_of_the_quick_form_is_called_tcp() -> None:
             '"ketama", "maglev", "rendezvous" or "first"; did you mean "first"?',
         ]),
         ([], [], None, [
-            "--listen: is missing; write for example --listen tcp://127.0.0.1:8080",
+            "--listen: is missing; write for example --listen http://127.0.0.1:8080",
             "--backend: is missing; write for example --backend 127.0.0.1:9001",
         ]),
         (["tcp://127.0.0.1:80"], ["127.0.0.1:80"], None, [

@@ -39,11 +39,10 @@ def test_the_base_has_no_problem() -> None:
 
 
 POOL = [
-    ("weight = 1", "unknown key; known here are backends, policy, hash_key, label, bounded_load, max_active, queue, "
-     "tries, panic_threshold, send_proxy, tls, check, outlier, slow_start, timeouts"),
+    ("weight = 1", "unknown key; weights stand at backends, or in the split of a route"),
+    ("wait = 1", "unknown key; known here are backends, policy, hash_key, label, bounded_load, max_active, queue, "
+     "tries, panic_threshold, send_proxy, tls, check, outlier, slow_start, sticky, http, load_report, timeouts"),
     ("polcy = 1", 'unknown key; did you mean "policy"?'),
-    ('sticky = "x"', "this version balances TCP only; for one backend per client use the policy "
-     '"maglev" or "rendezvous"'),
     ('policy = "round-robbin"', f'is "round-robbin", it must be {POLICIES}; did you mean "round-robin"?'),
     ('policy = "leastconn"', 'is "leastconn"; here it is called "least-connections"'),
     ("policy = 3", f"is 3, it must be {POLICIES}"),
@@ -62,7 +61,6 @@ POOL = [
     ("bounded_load = nan", "is nan, it must be a number above 1, at most 2"),
     ("bounded_load = 1.25", 'does not go with the policy "least-connections": only a hash policy '
      '("ketama", "maglev" or "rendezvous") has a use for it'),
-    ('hash_key = "path"', 'is "path", it must be "client_ip"'),
     ("queue = 5", "is 5, it must be a table"),
     ('send_proxy = "v3"', 'is "v3", it must be "v1", "v2" or a table'),
     ("send_proxy = 2", 'is 2, it must be "v1", "v2" or a table'),
@@ -87,6 +85,15 @@ INNER = [
      "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"),
     ("timeouts = { client_hello = 5 }", "timeouts.client_hello",
      "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"),
+    ("timeouts = { request_head = 5 }", "timeouts.request_head",
+     "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"),
+    ("timeouts = { client_idle = 5 }", "timeouts.client_idle", "is about the client's connection, whatever pools it "
+     "gets to; set it in [timeouts] or [listener.timeouts]"),
+    ('timeouts = { request_body_rate = "1KiB" }', "timeouts.request_body_rate",
+     'is "1KiB", it must be a number of bytes per second, above 0 and at most 1e9, or "none"'),
+    ("timeouts = { request_body_rate = 0 }", "timeouts.request_body_rate",
+     'is 0, it must be a number of bytes per second, above 0 and at most 1e9, or "none"'),
+    ("timeouts = { response_head = true }", "timeouts.response_head", f'is true, it must be {TIME}, or "none"'),
     ('send_proxy = { version = 1, tlvs = ["crc32c"] }', "send_proxy.tlvs",
      "needs version = 2; version 1 has no such fields"),
     ('send_proxy = { version = 2, tlvs = ["crc32c", "crc32c"] }', "send_proxy.tlvs", 'names "crc32c" more than once'),
@@ -155,8 +162,12 @@ LISTENERS = [
     ('bind = ["0.0.0.0:81", "127.0.0.1:81"]',
      "3: listener[0].bind[1]: 127.0.0.1:81 overlaps with 0.0.0.0:81; the system lets only one of them be bound"),
     ("", '1: listener[0].bind: is missing; a listener needs an address, as in bind = "0.0.0.0:80"'),
-    ('bind = "10.0.0.1:81"\nprotocol = "http"', '4: listener[0].protocol: is "http"; this version balances TCP only, '
-     'write "tcp" or leave the key out'),
+    ('bind = "10.0.0.1:81"\nprotocol = "htp"',
+     '4: listener[0].protocol: is "htp", it must be "tcp" or "http"; did you mean "http"?'),
+    ('bind = "10.0.0.1:81"\nprotocol = "https"',
+     '4: listener[0].protocol: is "https"; write protocol = "http", and set TLS in [listener.tls]'),
+    ('bind = "10.0.0.1:81"\nprotocol = "udp"',
+     '4: listener[0].protocol: is "udp"; lbproxy balances TCP and HTTP, write "tcp" or "http"'),
     ('bind = "10.0.0.1:81"\nprotocol = "tls"',
      '4: listener[0].protocol: is "tls"; leave the key out, and set TLS in [listener.tls]'),
     ('bind = "10.0.0.1:81"\nproxy_protocol = {}', "4: listener[0].proxy_protocol.from: is missing; a listener that "
@@ -186,6 +197,17 @@ ELSEWHERE = [
      'in "file:/var/log/lbproxy/records.log"'),
     ('[records]\nto = "syslog:/dev/log"\nbuffer = "4MB"', '3: records.buffer: is "4MB", write it as "4MiB"'),
     ("[records]\nbuffer = 5", "2: records.buffer: is 5, it must be from 16KiB to 1GiB"),
+    ('[records]\nformat = "combind"', '2: records.format: is "combind", it must be "json", "common", "combined" or '
+     '"template"; did you mean "combined"?'),
+    ('[records]\nformat = "template"', '2: records.format: is "template", which needs the text of a line; write '
+     'template = "..."'),
+    ('[records]\ntemplate = "{ts}"', '2: records.template: belongs to format = "template"'),
+    ('[records]\ntemplate = ""', '2: records.template: is "", it must be text with fields of records in braces, '
+     "such as {status}"),
+    ('[records]\nformat = "template"\ntemplate = "{statu}"', '3: records.template: is "{statu}"; {statu} is no field '
+     "of a record that a text can hold; did you mean {status}?"),
+    ('[records]\nformat = "template"\ntemplate = "a\\nb"',
+     '3: records.template: is "a\\nb"; a record is one line, without control characters'),
     ('[records]\nto = "kafka"', '2: records.to: is "kafka", it must be "stdout", "none", "file:/PATH", "syslog:/PATH" '
      'or "syslog:ADDRESS:PORT"'),
     ('[records]\nto = "syslog:logs.example:514"', '2: records.to: is "syslog:logs.example:514"; write the daemon\'s IP '
@@ -199,6 +221,7 @@ ELSEWHERE = [
     ("[limits]\nmax_connections = 1_000_000_000",
      "2: limits.max_connections: is 1000000000, it must be a whole number from 1 to 10000000"),
     ("[timeout]\nconnect = 5", '1: timeout: unknown key; did you mean "timeouts"?'),
+    ("[http]", '1: http: unknown key; HTTP is set for each listener, with protocol = "http" and in [listener.http]'),
     ("[tls]", "1: tls: unknown key; TLS is set for each listener, in [listener.tls], and for each pool, in "
      "[pool.NAME.tls]"),
     ("[pool]\n[pool.empty]", "2: pool.empty.backends: is missing; a pool needs servers, as in "
@@ -216,15 +239,14 @@ ELSEWHERE = [
     ('[[route]]\npool = "web"\nlistener = ["wbe"]',
      '3: route[0].listener[0]: there is no listener "wbe"; did you mean "web"?'),
     ('[[route]]\npool = "web"\npriority = 10', "3: route[0].priority: is 10, it must be a whole number from 0 to 9"),
-    ('[[route]]\npool = "web"\nhost = "a"',
-     "3: route[0].host: routes by host come with HTTP; this version balances TCP only"),
     ('[[route]]\npool = "web"\nclient = []',
      "3: route[0].client: is empty, so nothing would match; leave the key out for all clients"),
     ('[[route]]\npool = "web"\nserver_name = "https://a"', '3: route[0].server_name: is "https://a", it must be '
      '"a.example" or "*.example", without port or scheme'),
     ('[[route]]\npool = "web"\nserver_name = "*"', '3: route[0].server_name: is "*"; a route without server_name '
      "matches every name, leave the key out"),
-    ('[[route]]\npool = "web"\nauthority = "a"', '3: route[0].authority: unknown key; did you mean "server_name"?'),
+    ('[[route]]\npool = "web"\nauthority = "a"', '3: route[0].authority: unknown key; did you mean "host", or for TLS '
+     'that passes through "server_name"?'),
     ('[[route]]\npool = "web"\nsni = "a"', "3: route[0].sni: unknown key; a route by SNI is written server_name"),
     ('[[route]]\npool = "web"\nalpn = ["h2", "h2"]', '3: route[0].alpn: names "h2" more than once'),
     ('[[route]]\npool = "web"\nalpn = ["http/2"]',
@@ -243,6 +265,8 @@ def test_a_table(addition: str, problem: str) -> None:
 
 
 WARNINGS = [
+    ("[timeouts]\nrequest_body_rate = 'none'", '2: warning: timeouts.request_body_rate: is "none"; a client that sends '
+     "a byte now and then can hold a request for ever"),
     ("[timeouts]\ntunnel_idle = 'none'",
      '2: warning: timeouts.tunnel_idle: is "none"; one peer that goes silent can then hold a session for ever'),
     ('[pool.spare]\nbackends = "10.0.0.3:80"', "1: warning: pool.spare: no listener and no route uses this pool"),

@@ -466,6 +466,18 @@ def test_the_quick_form_ends_tls(files: Path, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+def test_the_quick_form_speaks_https_on_both_sides(files: Path) -> None:
+    certs = [str(files / "both.pem")]
+    loaded = quick(["https://127.0.0.1:8443"], ["https://app.example:443"], None, certs=certs, now=NOW.timestamp())
+    assert loaded.problems == ()
+    assert loaded.configuration is not None
+    (listener,) = loaded.configuration.listeners
+    assert (listener.name, listener.protocol) == ("https", "http")
+    assert listener.tls is not None
+    assert listener.tls.policy.alpn == ("http/1.1",)
+    assert loaded.configuration.pools[0].tls == model_tls.BackendTlsSettings()
+
+
 def test_the_quick_form_speaks_tls_to_backends(files: Path) -> None:
     loaded = quick(["tcp://127.0.0.1:8080"], ["tls://app.example:443", "TLS://10.0.0.1:443/"], None)
     assert loaded.problems == ()
@@ -488,10 +500,10 @@ def test_the_quick_form_speaks_tls_to_backends(files: Path) -> None:
             "--cert: is missing; tls://127.0.0.1:8443 needs a certificate, as in --cert site.pem --key site.key",
         ]),
         (["tcp://127.0.0.1:8443"], ["10.0.0.1:1"], ["a.crt"], [], [
-            "--cert: has no use: no listener is written with tls://, as in --listen tls://127.0.0.1:8443",
+            "--cert: has no use: no listener speaks TLS; write --listen tls://127.0.0.1:8443",
         ]),
-        (["tcp://127.0.0.1:8443"], ["10.0.0.1:1"], [], ["a.key"], [
-            "--key: has no use: no listener is written with tls://, as in --listen tls://127.0.0.1:8443",
+        (["http://127.0.0.1:8443"], ["10.0.0.1:1"], [], ["a.key"], [
+            "--key: has no use: no listener speaks TLS; write --listen https://127.0.0.1:8443",
         ]),
         (["tls://127.0.0.1:8443"], ["10.0.0.1:1"], ["DIR/a.crt"], ["DIR/a.key", "b.key"], [
             "--key: is written 2 times, --cert 1: each key belongs to the certificate of the same place",
