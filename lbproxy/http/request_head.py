@@ -23,6 +23,8 @@ from lbproxy.model_http import HttpSettings
 # What is remembered: whole heads, request lines and field lines, each up to a size and a number, then forgotten.
 MEMO_HEADS, MEMO_HEAD = 1024, 2048
 MEMO_LINES, MEMO_LINE = 4096, 256
+# How many of those that came once are known by their mark.
+_MARKS = 8192
 
 _END = b"\r\n\r\n"
 _LONG_NAME = re.compile(rb"\n[^:\r\n]{%d}" % (MAX_NAME + 1))
@@ -44,6 +46,7 @@ class RequestReader:
         "_plain_get",
         "_port",
         "_secure",
+        "_seen",
         "_special",
     )
 
@@ -59,6 +62,7 @@ class RequestReader:
         default = settings.default_host.encode("ascii", "replace")
         self._default = normalise_host(default, self._port) if default else None
         self._heads: dict[bytes, RequestHead] = {}
+        self._seen: set[int] = set()
         self._lines: dict[bytes, RequestLine] = {}
         self._plain: dict[bytes, Field] = {}
         self._plain_get: Callable[[bytes], Field | None] = self._plain.get
@@ -99,11 +103,23 @@ class RequestReader:
                 if error.rule == "F8" and lines[1][:1] in (b" ", b"\t"):
                     raise _bad("S9", "there is a blank before the first field") from None
                 raise
-            if end <= MEMO_HEAD:
+            if end <= MEMO_HEAD and self._known(text):
                 if len(self._heads) >= MEMO_HEADS:
                     self._heads.clear()
                 self._heads[text] = head
         return head, end
+
+    def _known(self, text: bytes) -> bool:
+        """Whether this has come before. Most that is new never comes again, and to keep it would only drive what is
+        used out of the processor's caches.
+        """
+        seen, mark = self._seen, hash(text)
+        if mark in seen:
+            return True
+        if len(seen) >= _MARKS:
+            seen.clear()
+        seen.add(mark)
+        return False
 
     def _head(self, lines: list[bytes]) -> RequestHead:
         """What the lines say, of which the last two are empty. Raises HttpError."""
@@ -127,7 +143,7 @@ class RequestReader:
 
     def _learn_first(self, line: bytes) -> RequestLine:
         first = read_line(line, self._max_target, secure=self._secure)
-        if len(line) <= MEMO_LINE:
+        if len(line) <= MEMO_LINE and self._known(line):
             if len(self._lines) >= MEMO_LINES:
                 self._lines.clear()
             self._lines[line] = first

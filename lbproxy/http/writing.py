@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lbproxy.http.phrases import status_line
 from lbproxy.http.messages import CHUNKED, UNTIL_CLOSE, Field, RequestHead, ResponseHead
+from lbproxy.http.phrases import status_line
 
 CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 CLOSE_LINE = b"Connection: close\r\n"

@@ -268,6 +268,8 @@ class RelaySide(SecureTransport):
         """See Side."""
         peer = self.peer
         piped = peer.pipe.held if peer is not None and peer.pipe is not None else 0
+        if self.pending is None and self.channel is None:
+            return piped  # asked for each answer of HTTP, and nearly always so
         return piped + super().held
 
     def doWrite(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
     from lbproxy.session.plans import Plan
 
+_HSTS = b"strict-transport-security"
 _LOCATIONS = frozenset({b"location", b"content-location", b"refresh"})
 
 
@@ -81,13 +82,18 @@ def _without(lines: bytes, names: frozenset[bytes]) -> bytes:
     )
 
 
+def scheme_of(exchange: Exchange) -> bytes:
+    """What the client used, as far as that is known: a trusted peer may have told."""
+    intro = exchange.intro
+    return exchange.conversation.facts.scheme if intro is None or intro.scheme is None else intro.scheme
+
+
 def facts_of(exchange: Exchange, head: RequestHead) -> Facts:
     """What templates may know of a request."""
-    client, intro, plan = exchange.conversation.facts, exchange.intro, exchange.plan
-    scheme = client.scheme if intro is None or intro.scheme is None else intro.scheme
+    client, plan = exchange.conversation.facts, exchange.plan
     path = head.path if plan is None or plan.settings.merge_slashes else head.unmerged
     return Facts(
-        scheme,
+        scheme_of(exchange),
         head.host,
         client.port,
         path,
@@ -106,9 +112,14 @@ def response_changes(exchange: Exchange, answer: ResponseHead, plan: Plan, now: 
     lines = None
     sticky = pool.settings.http.sticky
     conceal = plan.conceal or pool.settings.http.conceal
-    if sticky is None and plan.plain_response and not conceal:
+    told = bool(extra) and answer.get(_HSTS) is not None
+    if sticky is None and plan.plain_response and not conceal and not told:
         return lines, extra
     fields = answer.fields
+    if told:  # RFC 6797, section 7.1: it is said once
+        fields = [field for field in fields if field[0] != _HSTS]
+    if plan.response_edits is not None and _HSTS in plan.response_edits.names:
+        extra = b""
     if sticky is not None:
         extra += _bind(exchange, answer, now)
     if conceal:
@@ -129,7 +140,7 @@ def _bind(exchange: Exchange, answer: ResponseHead, now: float) -> bytes:
     assert head is not None
     world = exchange.world
     sticking = world.sticking(pool)
-    secure = exchange.conversation.facts.scheme == b"https"
+    secure = scheme_of(exchange) in (b"https", b"wss")
     line, _, exchange.sticky_sent = sticking.bound(exchange.seen, backend, world.wall(), secure=secure)
     sticking.learn(head, answer, exchange.client_ip, backend, now)
     if line and answer.get(b"cache-control") is None:
@@ -144,7 +155,7 @@ def _concealed(exchange: Exchange, fields: list[Field]) -> list[Field]:
     assert pool is not None
     hosts = frozenset(str(backend.address).encode() for backend in pool.backends.values())
     hosts |= frozenset(backend.address.host.encode() for backend in pool.backends.values())
-    scheme = exchange.conversation.facts.scheme
+    scheme = scheme_of(exchange)
     shown = []
     for field in fields:
         name, value, _ = field

@@ -19,7 +19,7 @@ from lbproxy.session.exchange import Exchange
 from lbproxy.session.exchange_deadlines import exchange_expires
 from lbproxy.session.http_seams import Front, HttpClientSide
 from lbproxy.session.phases import OVER, REQUEST, TUNNEL
-from lbproxy.session.seams import Gate, World
+from lbproxy.session.seams import Gate, Side, World
 
 # Nobody is asked later than this by the wheel, whatever was wanted (seconds; a little less than its turn).
 _TURN = 50.0
@@ -76,7 +76,7 @@ class Conversation(Arrival):
         front = self.gate.front
         certificate = None if self.tls is None else self.tls.certificate
         shown = () if not front.settings.client_cert else certificate_fields(certificate)
-        told = self.header is not None and self.header.tls is not None
+        told = self.header is not None and self.header.tls is not None and bool(self.header.tls.flags & 1)
         secure = front.secure or told
         self.facts = Client(front.introducer, self.source[0], self.local[1], secure=secure, certificate=shown)
         self.timeouts = front.timeouts
@@ -129,6 +129,23 @@ class Conversation(Arrival):
         if idle < self.look:
             self.within(idle)
         exchange.stream.exchange_over()
+
+    def ended(self, _side: Side) -> None:
+        """The client sent FIN within its opening; later on its side tells `client_ended`."""
+        self.client_ended()
+
+    def lost(
+        self,
+        _side: Side,
+        *,
+        stalled: bool = False,
+        truncated: bool = False,
+        broken: tuple[str, str] | None = None,
+    ) -> None:
+        """The client's connection is lost within its opening. See Relay."""
+        if broken is not None:
+            self.breaks_rules(*broken)
+        self.client_lost(stalled=stalled)
 
     def client_ended(self) -> None:
         """The client sent FIN."""
@@ -223,7 +240,8 @@ class Conversation(Arrival):
         """No exchange is under way: the next head is awaited."""
         timeouts = self.front.timeouts
         if self.side.begun or not self.requests:
-            left = self.head_began + timeouts.request_head - now
+            # The first head has its time from the accept on, or the end of the handshake.
+            left = (self.head_began if self.requests else self.waiting_since) + timeouts.request_head - now
             if left > 0:
                 return left
             self.timer = "request_head"

@@ -23,6 +23,7 @@ from lbproxy.http.messages import CHUNKED, HttpError, RequestHead, ResponseHead
 from lbproxy.model import SendProxySettings, Timeouts
 from lbproxy.routing import HttpRoute
 from lbproxy.session.changing import Outgoing, outgoing, response_changes
+from lbproxy.session.exchange_deadlines import RATE_GRACE
 from lbproxy.session.http_seams import BackendStream, ClientStream
 from lbproxy.session.introducing import introduction
 from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL
@@ -164,7 +165,7 @@ class Exchange(Seeker):
     def begin(self, head: RequestHead) -> None:
         """Find out what is to be done with a request, and do it."""
         conversation, world = self.conversation, self.world
-        front = conversation.front
+        front = conversation.gate.front
         client = conversation.facts
         if client.plain:
             self.request_id = client.introducer.ids.new()
@@ -218,8 +219,9 @@ class Exchange(Seeker):
         """A lease on a backend of the pool: the one that the client is bound to, else one that the policy picks."""
         pool, head = self.pool, self.head
         assert pool is not None
-        if pool.settings.http.sticky is None or head is None:
-            return pool.take(now, self.key, self.tried)
+        settings = pool.settings
+        if settings.http.sticky is None or head is None:
+            return pool.take(now, self.key if settings.policy in _KEYED else None, self.tried)
         sticking = self.world.sticking(pool)
         if not self.tried:
             self.seen = sticking.seen(head, self.client_ip, pool.backends, now, self.world.wall())
@@ -282,6 +284,9 @@ class Exchange(Seeker):
     @property
     def repeatable(self) -> bool:
         """Whether this request may be sent once more when a connection that had served before turns out to be dead."""
+        head = self.head
+        if head is not None and head.method == b"GET" and not head.length and not head.upgrade:
+            return not self.again
         return not self.again and may_repeat(self)
 
     def reuse(self, side: BackendStream, now: float) -> None:
@@ -316,12 +321,14 @@ class Exchange(Seeker):
         if head.length == CHUNKED and pool is not None and pool.settings.http.http10:
             self.refuse(errors.LENGTH_REQUIRED)  # HTTP/1.0 has no way to say where such a body ends
             return
-        try:
-            self.outgoing = outgoing(self, head)
-        except ValueError:  # what the route makes of this path is none
-            self.rule = "T18"
-            self.refuse(errors.BAD_REQUEST)
-            return
+        plan = self.plan
+        if plan is None or pool is None or not plan.plain_request or self._speaks_for_itself(head):
+            try:
+                self.outgoing = outgoing(self, head)
+            except ValueError:  # what the route makes of this path is none
+                self.rule = "T18"
+                self.refuse(errors.BAD_REQUEST)
+                return
         if head.length:
             if self.replay is None and (idempotent(self) or self._wants_copy):
                 self.replay = Replay()
@@ -329,15 +336,24 @@ class Exchange(Seeker):
             side.ask(self)
             if self.backend_side is side:  # it may have been lost by now
                 self.stream.begin_body(side)
-                if head.expect:
-                    self.within(1.0)
+                if self.sent_at < 0:
+                    self.within(1.0 if head.expect else min(self.timeouts.request_body_idle, RATE_GRACE))
             return
         self.sent_at = now
         side.ask(self)
-        if self._wants_copy:
+        if plan is not None and plan.settings.mirror is not None and self._wants_copy:
             self._copy(head, b"")
         if self.timeouts.response_head < conversation.look:
             self.within(self.timeouts.response_head)
+
+    def _speaks_for_itself(self, head: RequestHead) -> bool:
+        """Whether there is something about this request that is not as in most."""
+        return bool(
+            self.intro is not None
+            or head.upgrade
+            or self.mark
+            or (self.pool is not None and self.pool.settings.http.sticky is not None)
+        )
 
     def body_sent(self) -> None:
         """The whole request has been given to the backend."""
@@ -394,20 +410,23 @@ class Exchange(Seeker):
         self.answer = answer
         self.status = status
         self.phase = DATA
-        lines, extra = response_changes(self, answer, plan, now)
+        lines: bytes | None = None
+        extra = self.conversation.gate.front.hsts
+        settings = pool.settings.http
+        if not plan.plain_response or settings.sticky is not None or settings.conceal:
+            lines, extra = response_changes(self, answer, plan, now)
         if status == 101:
             self._change_protocol(answer, lines, extra)
             return
         if head.upgrade and head.length == 0 and self.outgoing is not None and self.outgoing.upgrade:
             self.conversation.last = True  # C7: nobody knows what a client that wanted another protocol says next
+        if self.timeouts.response_body_idle < self.conversation.look:
+            self.within(self.timeouts.response_body_idle)
         self.stream.respond(answer, length, lines, extra)
 
     def _again_for_status(self, now: float, status: int) -> bool:
         """A status that the route wants to be tried again, if that is safe and allowed; True when it is under way."""
-        pool, backend = self.pool, self.backend
-        assert pool is not None
-        assert backend is not None
-        if not self._may_go_on(now) or pool.refusal((*self.tried, backend)) is not None:
+        if not self._may_go_on(now):
             return False  # what is at hand is better than nothing
         self.stream.hold_body()
         self._drop_side()
@@ -419,7 +438,8 @@ class Exchange(Seeker):
         if not wanted or answer.upgrade not in [name.strip() for name in wanted.split(b",")]:
             self.status = 0
             self.rule = "C10"
-            self._drop_side()
+            if self.pool is not None and self.backend is not None:
+                self.pool.failed(self.backend, self.first_byte_at, cut=True)
             self.refuse(errors.UPGRADE)
             return
         self.phase = TUNNEL
@@ -546,12 +566,17 @@ class Exchange(Seeker):
 
     def cut_short(self, outcome: Outcome, rule: str = "") -> None:
         """The backend ended its answer before its end: the client must not take it for a whole one."""
-        pool, backend = self.pool, self.backend
         self.rule = rule or self.rule
         self._drop_side()
-        if pool is not None and backend is not None and not self.blamed:
-            pool.failed(backend, self.world.clock(), cut=True)
+        self.blame(self.world.clock())
         self.abort(outcome)
+
+    def blame(self, now: float) -> None:
+        """It is the backend that failed; of one try it is said once."""
+        pool, backend = self.pool, self.backend
+        if pool is not None and backend is not None and not self.blamed:
+            self.blamed = True
+            pool.failed(backend, now, cut=True)
 
     def abort(self, outcome: Outcome) -> None:
         """End an answer that has begun, without its end."""

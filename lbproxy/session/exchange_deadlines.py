@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # How long a backend may be silent about "Expect: 100-continue" before we tell the client to go on (seconds).
 _CONTINUE_AFTER = 1.0
 # What a body may take before its average counts (seconds).
-_RATE_GRACE = 10.0
+RATE_GRACE = 10.0
 
 
 def exchange_expires(exchange: Exchange, now: float) -> float | None:
@@ -89,6 +89,7 @@ def _backend_takes(exchange: Exchange, now: float) -> float:
         return math.inf
     if not side.still_takes() and now - side.moved >= stall:
         exchange.timer = "write_stall"
+        exchange.blame(now)
         exchange.refuse(errors.WRITE_STALL_BACKEND if exchange.status else errors.RESPONSE_TIMEOUT)
         return 0.0
     return stall / STALL_LOOKS
@@ -110,9 +111,9 @@ def _body_comes(exchange: Exchange, now: float) -> float:
     since = max(stream.touched, exchange.connected_at, side.moved)
     left = since + idle - now
     took = now - max(exchange.connected_at, exchange.read_at) - stream.paused
-    slow = took > _RATE_GRACE and stream.taken < timeouts.request_body_rate * took and not exchange.streaming
+    slow = took > RATE_GRACE and stream.taken < timeouts.request_body_rate * took and not exchange.streaming
     if left > 0 and not slow:
-        return min(wait, left, _RATE_GRACE)
+        return min(wait, left, RATE_GRACE)
     exchange.timer = "request_body_idle" if left <= 0 else "request_body_rate"
     exchange.rule = "W2"
     exchange.refuse(errors.BODY_TIMEOUT)
@@ -132,9 +133,9 @@ def _answer_comes(exchange: Exchange, now: float) -> float:
             return left
         exchange.unanswered(TryError.SILENT)
         return 0.0
-    if stream.held:
-        return math.inf  # it is not read while the client holds it up
     idle = timeouts.tunnel_idle if exchange.streaming else timeouts.response_body_idle
+    if stream.held:
+        return idle  # it is not read while the client holds it up
     left = max(side.touched, exchange.first_byte_at, stream.moved) + idle - now
     if left > 0:
         return left

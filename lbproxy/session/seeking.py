@@ -165,8 +165,7 @@ class Seeker:
     def last_error(self, otherwise: Outcome) -> Outcome:
         """After failed tries the last error decides how the session ended."""
         error = self.tries[-1].error if self.tries else None
-        # An answer that was thrown away for a better one says nothing about what came instead.
-        return otherwise if error is None or error is TryError.STATUS else error.outcome
+        return otherwise if error is None else error.outcome
 
     def retry_over(self) -> None:
         """What was tried again has come to its end: the budget is free."""

@@ -28,6 +28,7 @@ class Tunnel(Relay):
         self.source = conversation.source
         self.admitted = conversation.admitted
         self.timeouts = exchange.timeouts
+        self.pool = exchange.pool  # the lease stays the exchange's
         self.client = client
         self.backend_side = backend
         self.tls = conversation.tls

@@ -249,7 +249,8 @@ class BackendConnection(BodyReader, BackendSide):
         assert request is not None
         length = body_of_response(head, request.method)
         self.persists = not head.close and length != UNTIL_CLOSE
-        self.idle_until = self._patience(exchange, head)
+        patience = head.keep_alive
+        self.idle_until = exchange.timeouts.backend_idle if patience is None else min(patience - 1.0, _LONGEST_IDLE)
         exchange.answered(head, length)
         if self.exchange is not exchange:
             return
@@ -281,12 +282,6 @@ class BackendConnection(BodyReader, BackendSide):
             stream.uncork()
         if self.sock is not None and self.exchange is exchange and stream.held:
             self.slowed()
-
-    def _patience(self, exchange: Exchange, head: ResponseHead) -> float:
-        """For how long it may wait afterwards (semantics.md 1, `backend_idle`), in seconds."""
-        if head.keep_alive is None:
-            return exchange.timeouts.backend_idle
-        return min(head.keep_alive - 1.0, _LONGEST_IDLE)
 
     def _discard(self, exchange: Exchange, length: int, data: bytes) -> None:
         """Nobody reads this answer."""
@@ -359,6 +354,8 @@ class BackendConnection(BodyReader, BackendSide):
         if peer is not None and peer.peer is self:
             peer.peer = None
         if self.pipe is not None:
+            if peer is not None:
+                peer.dropped += self.pipe.held
             self._give_pipe_back()
         self.chunks = None
 
@@ -409,6 +406,11 @@ class BackendConnection(BodyReader, BackendSide):
             if exchange is not None:
                 exchange.cut_short(BACKEND_CUT, "B5")
 
+    def gave(self, count: int) -> None:
+        """See BodyReader."""
+        if isinstance(self.peer, ClientConnection):
+            self.peer.given += count
+
     def slowed(self) -> None:
         """See BodyReader."""
         super().slowed()
@@ -445,16 +447,14 @@ class BackendConnection(BodyReader, BackendSide):
 
 def request_bytes(exchange: Exchange, head: RequestHead) -> bytes:
     """The head of a request as it goes to the backend."""
-    if exchange.pool is not None and exchange.pool.settings.http.http10:
-        # Its framing lines are those of HTTP/1.0 too: chunks and interim answers have been ruled out before.
-        return _in_http11(exchange, head).replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)
-    return _in_http11(exchange, head)
-
-
-def _in_http11(exchange: Exchange, head: RequestHead) -> bytes:
     changed = exchange.outgoing
     if changed is None:
         tail = exchange.conversation.facts.tail
-        return b"".join((request_beginning(head), tail, exchange.request_id, b"\r\n\r\n"))
-    beginning = edited_beginning(head, changed.path, changed.query, changed.authority, changed.lines, changed.upgrade)
-    return beginning + b"\r\n"
+        data = b"".join((head.memo_forward or request_beginning(head), tail, exchange.request_id, b"\r\n\r\n"))
+    else:
+        data = edited_beginning(head, changed.path, changed.query, changed.authority, changed.lines, changed.upgrade)
+        data += b"\r\n"
+    if exchange.pool is not None and exchange.pool.settings.http.http10:
+        # Its framing lines are those of HTTP/1.0 too: chunks and interim answers have been ruled out before.
+        return data.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)
+    return data

@@ -341,7 +341,11 @@ class ClientConnection(BodyReader, AcceptedSide):
         request = self.head
         conversation = self.conversation
         assert request is not None
-        if not self.whole or conversation.last or conversation.requests >= conversation.front.settings.max_requests:
+        if (
+            not self.whole
+            or conversation.last
+            or conversation.requests >= conversation.gate.front.settings.max_requests
+        ):
             self.persists = False
         modern = request.minor >= 1
         if length == UNTIL_CLOSE and not modern:
@@ -352,7 +356,8 @@ class ClientConnection(BodyReader, AcceptedSide):
             memo: bytes | None = head.memo
             if memo is None:
                 memo = self._whole_head(head, length, head.kept, b"", modern=True)
-                if head.get(b"date") is not None:
+                # Where the body has no length of its own, its framing depends on the request: HEAD has none.
+                if (head.length is not None or head.chunked) and head.get(b"date") is not None:
                     head.memo = memo
             self.corked = memo
             return
@@ -449,7 +454,7 @@ class ClientConnection(BodyReader, AcceptedSide):
         """See ClientStream."""
         if self.sock is None:
             return
-        if self.peer is not None:
+        if self.peer is not None or self.pipe is not None:
             self._part()
         if not self.persists or not self.whole or self.conversation.last or (self.finished and not self._kept):
             self._say_goodbye()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from lbproxy.addresses import Address
-from lbproxy.balancing.pool import Pool
 from lbproxy.errors import NO_BACKEND
 from lbproxy.net.backend import BackendSide, Balancer, ProxyClientFactory
 from lbproxy.net.http1.backend import BackendConnection, BackendShared
@@ -43,15 +42,14 @@ class HttpClientFactory(ProxyClientFactory):
         assert backend is not None
         idle = self._shared.idle
         if idle.count:
-            side = idle.take(backend, self._tls(session.pool), now, sure=not session.repeatable)
+            pool = session.pool
+            tls = None if pool is None or pool.settings.tls is None else self._balancer.tls_of(pool)
+            side = idle.take(backend, tls, now, sure=not session.repeatable)
             if side is not None:
                 backend.reuses_total += 1
                 session.reuse(side, now)
                 return
         self.dial_fresh(session, now)
-
-    def _tls(self, pool: Pool | None) -> ClientTls | None:
-        return None if pool is None or pool.settings.tls is None else self._balancer.tls_of(pool)
 
     def _side(self, sock: Socket, session: Any, target: Any, tls: ClientTls | None, address: Address) -> BackendSide:
         return BackendConnection(self._shared, sock, session, target, tls, address)
