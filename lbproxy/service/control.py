@@ -206,6 +206,7 @@ def _sorted(proxy: ProxyService) -> list[Pool]:
 
 def status(proxy: ProxyService) -> dict[str, object]:
     """Everything, as plain values."""
+    copies = proxy.worker.copies
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -218,6 +219,8 @@ def status(proxy: ProxyService) -> dict[str, object]:
         "held_bytes": proxy.worker.budget.used,
         "shed": proxy.worker.shed_total,
         "pipes_in_use": proxy.worker.pipes.in_use,
+        "idle_backend_connections": proxy.worker.idle.count,
+        "mirrored": {"under_way": copies.active, "made": copies.made, "skipped": copies.skipped},
         "handshakes": {"under_way": proxy.worker.handshakes.under_way, "waiting": proxy.worker.handshakes.waiting},
         "records": {"written": proxy.records.written, "dropped": proxy.records.dropped},
         "listeners": [
