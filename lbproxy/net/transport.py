@@ -193,6 +193,7 @@ class Transport:
         except BlockingIOError:
             sent = 0
         except OSError as problem:
+            self.dropped += len(data)
             self.write_failed(problem)
             return
         if sent < len(data):

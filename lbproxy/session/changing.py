@@ -47,7 +47,9 @@ def outgoing(exchange: Exchange, head: RequestHead) -> Outgoing | None:
     sticking = None if pool.settings.http.sticky is None else exchange.world.sticking(pool)
     if sticking is not None and not sticking.carries(head):
         sticking = None
-    upgrade = head.upgrade if head.upgrade and not plan.upgrades.isdisjoint(head.upgrade.split(b", ")) else b""
+    upgrade = b""
+    if head.upgrade:
+        upgrade = b", ".join([name for name in head.upgrade.split(b", ") if name in plan.upgrades])
     if plan.plain_request and intro is None and sticking is None and not upgrade and not exchange.mark:
         return None
     client = exchange.conversation.facts

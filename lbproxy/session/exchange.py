@@ -47,6 +47,12 @@ _GONE = {
     CONNECT: errors.CLIENT_GONE_IN_CONNECT,
     ANSWER: errors.CLIENT_GONE_IN_HEAD,
 }
+# What the client is answered when an answer breaks before its head has gone out.
+_UNSAID = {
+    errors.BAD_BODY: errors.BAD_RESPONSE,
+    errors.BACKEND_CUT: errors.BACKEND_CLOSED,
+    errors.BODY_IDLE: errors.RESPONSE_TIMEOUT,
+}
 # How long a try waits for the retry budget before it asks again, give or take a half (seconds).
 _BUDGET_PAUSE = 0.02
 _NOT_SEEN = Seen(None, "N")
@@ -413,7 +419,7 @@ class Exchange(Seeker):
         lines: bytes | None = None
         extra = self.conversation.gate.front.hsts
         settings = pool.settings.http
-        if not plan.plain_response or settings.sticky is not None or settings.conceal:
+        if not plan.plain_response or settings.sticky is not None or settings.conceal or extra:
             lines, extra = response_changes(self, answer, plan, now)
         if status == 101:
             self._change_protocol(answer, lines, extra)
@@ -566,10 +572,18 @@ class Exchange(Seeker):
 
     def cut_short(self, outcome: Outcome, rule: str = "") -> None:
         """The backend ended its answer before its end: the client must not take it for a whole one."""
+        if self.phase == OVER:
+            return
         self.rule = rule or self.rule
         self._drop_side()
         self.blame(self.world.clock())
-        self.abort(outcome)
+        instead = _UNSAID.get(outcome)
+        if instead is not None and self.stream.unsaid():
+            self.status = 0
+            self.answer = None
+            self.refuse(instead)
+        else:
+            self.abort(outcome)
 
     def blame(self, now: float) -> None:
         """It is the backend that failed; of one try it is said once."""
@@ -628,12 +642,18 @@ class Exchange(Seeker):
             return
         answer_error(self, outcome)
 
-    def said(self, outcome: Outcome) -> None:
-        """An answer of ours has been given."""
+    def says(self, status: int, outcome: Outcome) -> None:
+        """An answer of ours is given now."""
+        self.status = status
         self.outcome = outcome
         self.phase = LAST
+
+    def said(self) -> None:
+        """It has been given, unless the client was lost over it."""
+        if self.phase != LAST:
+            return
         if not self.stream.held:
-            self.over(outcome)
+            self.over(self.outcome)
         else:
             self.within(self.timeouts.write_stall)
 

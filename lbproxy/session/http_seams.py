@@ -53,6 +53,9 @@ class ClientStream(Protocol):
         head's own fields (None: as they are), `extra` are further ones.
         """
 
+    def unsaid(self) -> bool:
+        """Take back the head of an answer, if nothing of it has gone out; whether that was so."""
+
     def interim(self, head: ResponseHead) -> None:
         """Pass on an answer that is not the last one (1xx)."""
 

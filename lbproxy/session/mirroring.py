@@ -154,6 +154,10 @@ class Nowhere:
     def respond(self, head: ResponseHead, length: int, lines: bytes | None, extra: bytes) -> None:
         """See ClientStream."""
 
+    def unsaid(self) -> bool:
+        """See ClientStream."""
+        return False
+
     def interim(self, head: ResponseHead) -> None:
         """See ClientStream."""
 

@@ -110,11 +110,11 @@ def answer_error(exchange: Exchange, outcome: Outcome) -> None:
 
 
 def _say(exchange: Exchange, answer: Answer, outcome: Outcome, *, close: bool = False) -> None:
-    exchange.status = answer.status
     hsts = exchange.conversation.front.hsts
     fields = answer.fields
     if hsts:
         name, _, value = hsts.rstrip(b"\r\n").partition(b": ")
         fields = [*fields, (name, value)]
+    exchange.says(answer.status, outcome)
     exchange.stream.reply(answer.status, fields, answer.body, close=close)
-    exchange.said(outcome)
+    exchange.said()

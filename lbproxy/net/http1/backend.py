@@ -25,7 +25,7 @@ from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.relaying import RelayShared, RelaySide
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.clients import ClientTls
-from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_VIEW
+from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW
 from lbproxy.session.exchange import Exchange
 from lbproxy.session.phases import TUNNEL
 from lbproxy.session.secured import TlsFacts
@@ -63,6 +63,8 @@ class BackendConnection(BodyReader, BackendSide):
         "backend",
         "born",
         "chunks",
+        "drained",
+        "excess",
         "exchange",
         "facts",
         "framed",
@@ -104,7 +106,8 @@ class BackendConnection(BodyReader, BackendSide):
         self.readable = readability(self.fd)
         self.left = 0
         self.chunks = None
-        self.framed = self.trailing = False
+        self.framed = self.trailing = self.excess = False
+        self.drained = True
         self.rest = b""
 
     # Asking.
@@ -208,6 +211,7 @@ class BackendConnection(BodyReader, BackendSide):
             return
         self.touched = self.shared.wheel.now
         self.bytes_in += count
+        self.drained = count < RECEIVE_BYTES
         self._hear(self.rest + RECEIVE_VIEW[:count] if self.rest else bytes(RECEIVE_VIEW[:count]))
 
     def _hear(self, data: bytes) -> None:
@@ -278,8 +282,8 @@ class BackendConnection(BodyReader, BackendSide):
             self.take_body(memoryview(data)[used:])
             if self.left > BULK and self.exchange is exchange:
                 self.take_pipe()
-        else:
-            stream.uncork()
+        if self.exchange is exchange:
+            stream.uncork()  # where the body has begun it is gone already
         if self.sock is not None and self.exchange is exchange and stream.held:
             self.slowed()
 
@@ -304,11 +308,15 @@ class BackendConnection(BodyReader, BackendSide):
 
     # The end of an answer.
 
-    def body_over(self, excess: bytes) -> None:
+    def body_ends(self, excess: bytes) -> None:
+        """See BodyReader."""
+        self.excess = bool(excess)
+
+    def body_over(self) -> None:
         """See BodyReader."""
         exchange = self.exchange
         if exchange is not None and self.state == _BODY:
-            self._done(exchange, excess=bool(excess))
+            self._done(exchange, excess=self.excess)
 
     def _done(self, exchange: Exchange, *, excess: bool) -> None:
         """The answer is complete: wait for the next request, or close (threats.md B6, B14)."""
@@ -316,6 +324,9 @@ class BackendConnection(BodyReader, BackendSide):
         if self.peer is not None:
             self._unlink()
         keep = self.persists and not excess and not self.open_request and not self.finished and self.idle_until > 0
+        if keep and not (self.channel is None and self.drained):
+            # More may be there already than was read: it would be taken for the next answer.
+            keep = not self.readable(0) and (self.channel is None or not self.channel.more)
         if keep:
             self._wait(exchange)
         else:

@@ -24,7 +24,7 @@ class BodyReader(RelaySide):
     """A connection on which bodies are read. `left` is what is still to come: a number, CHUNKED or UNTIL_CLOSE.
 
     `framed` tells that what is given to the peer is in chunks, `trailing` that trailers are welcome there. `rest` are
-    bytes of a line that is not complete.
+    bytes of a line that is not complete. `drained` tells that the last read has left nothing with the kernel.
     """
 
     if not TYPE_CHECKING:  # mypy knows no class that sets the slots of its subclasses
@@ -35,6 +35,7 @@ class BodyReader(RelaySide):
     framed: bool
     trailing: bool
     rest: bytes
+    drained: bool
 
     # What subclasses say.
 
@@ -48,8 +49,12 @@ class BodyReader(RelaySide):
         if isinstance(peer, BodyReader) and not peer.take(data):
             self.slowed()
 
-    def body_over(self, excess: bytes) -> None:
-        """The body has been given whole; `excess` came behind it."""
+    def body_ends(self, excess: bytes) -> None:
+        """The last of the body is here, and is given next; `excess` came behind it."""
+        raise NotImplementedError
+
+    def body_over(self) -> None:
+        """The body has been given whole, unless what was given met a loss."""
         raise NotImplementedError
 
     def body_bad(self, problem: HttpError) -> None:
@@ -88,6 +93,7 @@ class BodyReader(RelaySide):
             return
         self.touched = self.shared.wheel.now
         self.bytes_in += count
+        self.drained = count < RECEIVE_BYTES
         self.take_body(RECEIVE_VIEW[:count])
         left = self.left
         if left > BULK and count == RECEIVE_BYTES and self.pipe is None:
@@ -98,10 +104,11 @@ class BodyReader(RelaySide):
         if self.left != UNTIL_CLOSE:
             self.body_broken()
             return
+        self.left = 0
+        self.body_ends(b"")
         if self.framed:
             self.give(LAST)
-        self.left = 0
-        self.body_over(b"")
+        self.body_over()
 
     def take_body(self, data: memoryview | bytes) -> None:
         """The next bytes, of which some may lie behind the body."""
@@ -112,8 +119,9 @@ class BodyReader(RelaySide):
                 self.give(data)
             else:
                 self.left = 0
+                self.body_ends(bytes(data[left:]))
                 self.give(data[:left])
-                self.body_over(bytes(data[left:]))
+                self.body_over()
         elif left == CHUNKED:
             self._take_chunks(data)
         elif self.framed:
@@ -135,14 +143,15 @@ class BodyReader(RelaySide):
             out = whole[:used] if self.rest else whole
         else:
             out = self._again(reader, whole)
-        if reader.done:
-            self.left = 0
-        if out:
-            self.give(out)
-        if reader.done and self.chunks is reader:
-            self.chunks = None
-            excess, self.rest = self.rest, b""
-            self.body_over(excess)
+        if not reader.done:
+            if out:
+                self.give(out)
+            return
+        self.left = 0
+        excess, self.rest = self.rest, b""
+        self.body_ends(excess)
+        self.give(out)
+        self.body_over()
 
     def _again(self, reader: ChunkReader, data: bytes) -> bytes:
         """The payload in chunks of ours, or as it is."""
@@ -181,7 +190,10 @@ class BodyReader(RelaySide):
         self.touched = self.shared.wheel.now
         self.bytes_in += count
         self.left -= count
+        self.drained = False
         pipe.held = count
+        if not self.left:
+            self.body_ends(b"")
         if peer is not None:
             self.gave(count)
             if not self._pour(pipe, peer):
@@ -193,7 +205,7 @@ class BodyReader(RelaySide):
                 return
         if not self.left and self.pipe is pipe:
             self._give_pipe_back()
-            self.body_over(b"")
+            self.body_over()
 
     def gave(self, count: int) -> None:
         """So many bytes went to the peer through the pipe."""
@@ -208,6 +220,6 @@ class BodyReader(RelaySide):
         pipe = self.pipe
         if pipe is not None and not self.left:
             self._give_pipe_back()
-            self.body_over(b"")
+            self.body_over()
         else:
             self.resume_reading()

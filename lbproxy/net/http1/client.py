@@ -60,6 +60,8 @@ class ClientConnection(BodyReader, AcceptedSide):
         "chunks",
         "conversation",
         "corked",
+        "drained",
+        "expected",
         "framed",
         "given",
         "head",
@@ -90,7 +92,8 @@ class ClientConnection(BodyReader, AcceptedSide):
         self.paused_at = -1.0
         self.left = 0
         self.chunks = None
-        self.framed = self.trailing = False
+        self.framed = self.trailing = self.expected = False
+        self.drained = True
         self.rest = b""
 
     # Reading.
@@ -159,8 +162,9 @@ class ClientConnection(BodyReader, AcceptedSide):
             self._turn(bytes(RECEIVE_VIEW[:count]), -1.0)
 
     def _keep_ahead(self, data: bytes) -> None:
-        self.shared.budget.used += len(data) - len(self._kept)
-        self._kept = data
+        if self.sock is not None:  # else nobody would ever take it back out of the budget
+            self.shared.budget.used += len(data) - len(self._kept)
+            self._kept = data
 
     def _turn(self, data: bytes, began: float) -> None:
         """Serve requests from `data` until one of them takes its time, or there is none left. The first byte came at
@@ -202,6 +206,7 @@ class ClientConnection(BodyReader, AcceptedSide):
         self.dropped = 0
         self.persists = head is not None and not head.close
         self.whole = head is None or not head.length
+        self.expected = False
         self.chunks = None
         self.left = 0
 
@@ -221,7 +226,8 @@ class ClientConnection(BodyReader, AcceptedSide):
         if self.whole:
             exchange.body_sent()
             return
-        if not self.left:
+        if not self.expected:
+            self.expected = True
             self.expect_body(head.length, framed=True, trailing=False)
         self.state = _BODY
         if self._kept:
@@ -301,19 +307,27 @@ class ClientConnection(BodyReader, AcceptedSide):
             self.paused += self.shared.wheel.now - self.paused_at
             self.paused_at = -1.0
 
-    def body_over(self, excess: bytes) -> None:
-        """See BodyReader."""
-        if self.state != _BODY:
-            return
+    def body_ends(self, excess: bytes) -> None:
+        """See BodyReader: whatever becomes of the last piece, what follows is another request."""
         self.whole = True
-        self.state = _HELD
         if excess:
             self.taken -= len(excess)
             self._keep_ahead(excess)
+
+    def body_over(self) -> None:
+        """See BodyReader."""
+        if self.sock is None or self.state not in (_BODY, _HELD):
+            return
+        refused = self.state == _HELD  # stop_body: a dead backend did not take the last of it
+        self.state = _HELD
+        self.chunks = None
         exchange = self.conversation.exchange
-        if exchange is not None and self.peer is not None:
+        if exchange is not None and self.peer is not None and not refused:
             exchange.body_sent()
-        self.resume_reading()
+        if len(self._kept) < _AHEAD:
+            self.resume_reading()
+        else:
+            self.unwatch(READ)
 
     def body_bad(self, problem: HttpError) -> None:
         """See BodyReader."""
@@ -402,6 +416,11 @@ class ClientConnection(BodyReader, AcceptedSide):
         self.hold(memoryview(data)[sent:])
         self._look_at_budget()
         return False
+
+    def unsaid(self) -> bool:
+        """See ClientStream."""
+        corked, self.corked = self.corked, b""
+        return bool(corked)
 
     def uncork(self) -> None:
         """The body's first bytes are not there yet: let the head go alone."""
