@@ -23,22 +23,32 @@ _LISTENERS = ("demo", "demo-tls", "demo-passing")
 _START_SECONDS = 15.0
 
 _BANNER = """
-  lbproxy demo: one address, three backends ({names}).
+  lbproxy demo: one front door, three backends ({names}), and the next version of them.
 
-  Open    http://127.0.0.1:{port}/         in a browser, and reload it; or
+  Open    http://127.0.0.1:{port}/         in a browser; or
   try     curl http://127.0.0.1:{port}/    a few times: the backends take turns.
+
+  Canary           curl http://127.0.0.1:{port}/canary     one in ten comes from purple
+  Sticky           curl -b {jar} -c {jar} http://127.0.0.1:{port}/sticky
+  As it arrives    curl http://127.0.0.1:{port}/echo
+  Failures hidden  curl http://127.0.0.1:{port}/flaky    fails one time in three; you do not see it
+  Failures shown   curl -X POST http://127.0.0.1:{port}/flaky    a POST must not come twice
+  Events           curl -N http://127.0.0.1:{port}/stream  one each second
+  Upload           curl -T README.md http://127.0.0.1:{port}/upload
+
   Watch   {bin}/lbproxy status --config {config}
   Take    {bin}/lbproxy drain demo/blue --config {config}
   back    {bin}/lbproxy ready demo/blue --config {config}
 
   The same with TLS, and a throw-away certificate: https://localhost:{tls}/
 
+  Redirected       curl -L --cacert {ca} http://127.0.0.1:{port}/secure
   Ended here       curl --cacert {ca} https://localhost:{tls}/
   Passed through   curl --cacert {ca} https://localhost:{passing}/
   A name that is shut    curl --cacert {ca} https://admin.localhost:{tls}/
-  and with a key, open   curl --cacert {ca} --cert {client} https://admin.localhost:{tls}/
+  and with a key, open   curl --cacert {ca} --cert {client} https://admin.localhost:{tls}/echo
 
-  The lines below are the records, one for each session. Ctrl-C ends everything.
+  The lines below are the records, one for each request. Ctrl-C ends everything.
 """
 
 
@@ -64,7 +74,7 @@ def main(config: str) -> int:
     except OSError as problem:
         if problem.errno != errno.EADDRINUSE:
             raise
-        ports = ", ".join(str(one.address.port) for pool in configuration.pools for one in pool.backends)
+        ports = ", ".join(sorted({str(one.address.port) for pool in configuration.pools for one in pool.backends}))
         print(f"demo: one of the ports {ports} is taken; is another demo running?", file=sys.stderr)
         return 1
     serve(backends)
@@ -90,6 +100,7 @@ def _banner(config: str, configuration: Configuration, files: DemoFiles) -> str:
         passing=ports["demo-passing"],
         ca=os.path.relpath(files.ca),
         client=os.path.relpath(files.client),
+        jar=os.path.relpath(files.client.parent / "cookies"),
         bin=os.path.relpath(os.path.dirname(sys.executable)),
         config=config,
     )
@@ -106,14 +117,12 @@ def _directory(configuration: Configuration) -> Path:
 
 
 def _backends(configuration: Configuration, files: DemoFiles) -> list[DemoBackend]:
-    """Every backend of the configuration. Those outside of the pool "demo" speak TLS. Raises OSError."""
+    """Every backend of the configuration, once; those that some pool speaks TLS to speak it. Raises OSError."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(files.server, files.server_key)
-    return [
-        DemoBackend(backend.id, backend.address.port, None if pool.name == "demo" else tls)
-        for pool in configuration.pools
-        for backend in pool.backends
-    ]
+    named = {backend.address.port: backend.id for pool in configuration.pools for backend in pool.backends}
+    secure = {backend.address.port for pool in configuration.pools if pool.tls for backend in pool.backends}
+    return [DemoBackend(name, port, tls if port in secure else None) for port, name in named.items()]
 
 
 def _ready(proxy: subprocess.Popen[bytes], path: str) -> bool:

@@ -1,4 +1,5 @@
-"""Throw-away certificates for the demo: an authority, a server's certificate under it, and one for a client.
+"""Throw-away certificates for the demo: an authority, a server's certificate under it, and one for a client; and the
+secret that signs cookies.
 
 Owns their names and their files. The authority's key is never written, and its word counts for this machine's own names
 only, so nothing bad comes of trusting it. All are made anew when one of them is missing, or not valid for much longer.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,12 +37,13 @@ _OPEN, _PRIVATE = 0o644, 0o600
 
 @dataclass(frozen=True, slots=True)
 class DemoFiles:
-    """Where they are. `client` holds certificate and key, as curl's --cert takes it."""
+    """Where they are. `client` holds certificate and key, as curl takes it, `sticky` the secret for cookies."""
 
     ca: Path
     server: Path
     server_key: Path
     client: Path
+    sticky: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,12 @@ class _Issued:
 
 def files_in(directory: Path) -> DemoFiles:
     """The files by their names, whether they exist or not."""
-    return DemoFiles(*(directory / name for name in ("ca.pem", "localhost.pem", "localhost.key", "client.pem")))
+    names = ("ca.pem", "localhost.pem", "localhost.key", "client.pem", "sticky.keys")
+    return DemoFiles(*(directory / name for name in names))
 
 
 def ensure(directory: Path, now: datetime) -> DemoFiles:
-    """The certificates in `directory`, made if those there will not do; `now` is in UTC.
+    """The files in `directory`, made if those there will not do; `now` is in UTC.
 
     Raises OSError when they cannot be written.
     """
@@ -63,6 +67,8 @@ def ensure(directory: Path, now: datetime) -> DemoFiles:
     if not _good(files, now):
         directory.mkdir(parents=True, exist_ok=True)
         _make(files, now)
+    if not files.sticky.exists():
+        _write(files.sticky, f"{secrets.token_urlsafe(32)}\n".encode(), _PRIVATE)
     return files
 
 

@@ -15,30 +15,38 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 import pytest
 from OpenSSL import SSL
 
 from lbproxy import errors
+from lbproxy.addresses import NetworkSet
 from lbproxy.config import loads
 from lbproxy.demo.backends import DemoBackend, serve
 from lbproxy.errors import Outcome, TryError
-from lbproxy.model import PolicyName, Tlv
+from lbproxy.http.templates import PLACEHOLDERS
+from lbproxy.http.trust import walk
+from lbproxy.model import PolicyName, RecordSettings, Timeouts, Tlv
+from lbproxy.model_http import HttpRouteSettings, HttpSettings, StickyKind
 from lbproxy.model_tls import Profile
 from lbproxy.net.tls import failures
 from lbproxy.net.tls.profiles import SUITES
 from lbproxy.preamble import header
+from lbproxy.service.formats import encoder_of
+from lbproxy.session.exchange_record import ExchangeRecord
 from lbproxy.session.phases import PHASES
 from lbproxy.session.record import RelayRecord
+from tests.live.harness import Ports
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -46,10 +54,11 @@ BIN = Path(sys.executable).parent
 PATIENCE = 15.0
 QUICK_CHECKS = 'check = { interval = "100ms" }\n'
 BACKENDS = {9001: "web1", 9002: "web2"}
-CHECKS = ("checking.py", "check_tcp.py", "check_tls.py")
+CHECKS = ("checking.py", "check_tcp.py", "check_tls.py", "check_http.py")
 
 # What a fragment leaves out, to make it a configuration.
 LISTENER = '[[listener]]\nname = "web"\nbind = "127.0.0.1:1"\npool = "web"\n'
+HTTP = 'protocol = "http"\n'
 POOL = '[pool.web]\nbackends = "10.9.9.9:1"\n'
 
 
@@ -93,6 +102,8 @@ class Scene:
         self._stack = stack
         self._running: subprocess.Popen[bytes] | None = None
         self._stderr = directory / "stderr"
+        self._held = Ports()
+        stack.callback(self._held.release)
         backends = []
         for port, name in BACKENDS.items():
             backend = DemoBackend(name, 0)
@@ -200,9 +211,7 @@ class Scene:
 
     def _port(self, theirs: str) -> int:
         if theirs not in self.ports:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.ports[theirs] = probe.getsockname()[1]
+            self.ports[theirs] = self._held.reserve()
         return self.ports[theirs]
 
     def _environment(self) -> dict[str, str]:
@@ -223,9 +232,9 @@ def scene(directory: Path) -> Iterator[Scene]:
 
 
 def test_the_documents_with_commands_are_these() -> None:
-    names = {"README.md", "docs/balancing.md", "docs/records.md", "docs/running.md", "docs/tls.md"}
-    assert names <= set(map(name_of, SCENES))
-    assert sum(block.runs for document in SCENES for block in blocks(document)) >= 15
+    pages = ("balancing", "http", "records", "routing", "running", "sticky", "tls")
+    assert {"README.md", *(f"docs/{page}.md" for page in pages)} <= set(map(name_of, SCENES))
+    assert sum(block.runs for document in SCENES for block in blocks(document)) >= 25
 
 
 @pytest.mark.parametrize("document", SCENES, ids=name_of)
@@ -248,24 +257,27 @@ def test_the_questions_about_records_are_answered(tmp_path: Path) -> None:
         for block in blocks(records):
             if block.file or (block.runs and block.text.startswith("twistd")):
                 played.play(block)
-        for _ in range(2):
-            _get(played.ports["8080"])
+        for port, path in (("8080", "/"), ("8080", "/"), ("8081", "/a?b=c")):
+            _get(played.ports[port], path)
         deadline = time.monotonic() + PATIENCE
-        while (tmp_path / "records.log").read_text().count("\n") < 2:
+        while (tmp_path / "records.log").read_text().count("\n") < 3:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     found = msgspec.json.decode(b"[" + b",".join((tmp_path / "records.log").read_bytes().splitlines()) + b"]")
-    assert [one["outcome"] for one in found] == ["ok", "ok"]
+    found.sort(key=lambda one: str(one["protocol"]), reverse=True)
+    assert [one["outcome"] for one in found] == ["ok", "ok", "ok"]
     assert {one["backend"] for one in found} == {"web1", "web2"}
-    shown = next(block.text for block in blocks(records) if block.language == "json")
-    assert list(msgspec.json.decode(shown)) == list(found[0])
+    session, request = shown_records()
+    assert list(session) == list(found[0]) == list(found[1])
+    assert list(request) == list(found[2])
     if shutil.which("jq") is None:
         pytest.skip("jq is not installed: the one-liners were not run")
     failed = dict(found[0], outcome="refused", t_connect_ms=250.0, t_queue_ms=3.5)
     failed["tries"] = [{"backend": "web2", "address": "10.0.0.1:1", "error": "refused", "ms": 1.0, "class": "A"}]
     failed["tls_error"] = "not_tls"
+    late = dict(found[2], path="/late", status=504, outcome="response_timeout", t_total_ms=60000.5)
     with (tmp_path / "records.log").open("ab") as file:
-        file.write(msgspec.json.encode(failed) + b"\n")
+        file.write(msgspec.json.encode(failed) + b"\n" + msgspec.json.encode(late) + b"\n")
     answers = []
     for command in commands:
         done = subprocess.run(
@@ -273,20 +285,41 @@ def test_the_questions_about_records_are_answered(tmp_path: Path) -> None:
         )
         assert not done.stderr
         answers.append(done.stdout.decode())
-    assert answers[0].split() == ["2", "ok", "1", "refused"]
+    assert answers[0].split() == ["3", "ok", "1", "response_timeout", "1", "refused"]
     assert '"refused"' in answers[1]
     assert '"sessions":' in answers[2]
-    assert answers[3].split() == ["3", "127.0.0.1"]
+    assert answers[3].split() == ["5", "127.0.0.1"]
     assert ",250" in answers[4]
     assert ",3.5," in answers[5]
-    assert answers[6].split() == ["1", "not_tls"]
-    assert answers[7].split() == ["1", "web2", "refused"]
+    assert '"127.0.0.1/late",504,"response_timeout"' in answers[6]
+    assert '["/late",60000.5]' in answers[7]
+    assert answers[8].split() == ["1", "not_tls"]
+    assert answers[9].split() == ["1", "web2", "refused"]
 
 
-def _get(port: int) -> None:
+def shown_records() -> tuple[dict[str, object], dict[str, object]]:
+    """The records that the document shows: of a session, and of a request."""
+    records = {block.info: block.text for block in blocks(ROOT / "docs" / "records.md") if block.language == "json"}
+    return msgspec.json.decode(records[""]), msgspec.json.decode(records["request"])
+
+
+@pytest.mark.parametrize("form", ["common", "combined", "template"])
+def test_the_lines_of_a_format_are_what_the_records_become(form: Literal["common", "combined", "template"]) -> None:
+    shown = blocks(ROOT / "docs" / "records.md")
+    template = next(tomllib.loads(block.text)["records"]["template"] for block in shown if "template =" in block.text)
+    encode = encoder_of(RecordSettings(format=form, template=template))
+    session, request = shown_records()
+    lines = bytearray()
+    for record in (msgspec.convert(request, ExchangeRecord), msgspec.convert(session, RelayRecord)):
+        encode(record, lines, -1)
+        lines += b"\n"
+    assert lines.decode() == next(block.text for block in shown if block.language == "text" and block.info == form)
+
+
+def _get(port: int, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
-        connection.request("GET", "/")
+        connection.request("GET", path, headers={"User-Agent": "tests"})
         assert connection.getresponse().read().startswith(b"hello from ")
     finally:
         connection.close()
@@ -300,14 +333,15 @@ def test_files_and_fragments_in_a_document_load(document: Path) -> None:
     for block in blocks(document):
         if block.language != "toml" or not block.info or block.file == "broken.toml":
             continue
-        assert block.info == "fragment" or block.file, f"```toml {block.info}"
+        assert block.info in ("fragment", "fragment http") or block.file, f"```toml {block.info}"
         text = block.text
-        text += "" if "[[listener]]" in text or block.file else LISTENER
-        text += "" if "[pool." in text or block.file else POOL
+        http = block.info == "fragment http"
+        text += "" if "[[listener]]" in text or block.file else LISTENER + HTTP * http
+        text += "" if "[pool.web]" in text or ("[pool." in text and not http) or block.file else POOL
         # Nobody has the certificates that documents name.
         problems = loads(text.replace("[pool.cache]", "[pool.web]"), name_of(document), read_files=False).problems
         assert not [problem for problem in problems if problem.severity == "error"]
-        assert not (block.file and problems)
+        assert not ((block.file or http) and problems), problems
 
 
 # Links.
@@ -344,8 +378,9 @@ def rows(document: str, heading: str) -> list[list[str]]:
 
 
 def test_the_outcomes_are_all_there() -> None:
-    known = {(one.word, one.state, one.flag, one.blame.value) for one in vars(errors).values() if type(one) is Outcome}
-    listed = [(word, state, flag, blame) for word, state, flag, blame, _ in rows("records.md", "Outcome")]
+    outcomes = [one for one in vars(errors).values() if type(one) is Outcome]
+    known = {(one.word, one.state, one.flag, one.blame.value, str(one.status or "-")) for one in outcomes}
+    listed = [tuple(row[:5]) for row in rows("records.md", "Outcome")]
     assert set(listed) == known
     assert len(listed) == len(known)
 
@@ -358,6 +393,64 @@ def test_the_fields_of_a_record_are_all_there() -> None:
     assert [row[0] for row in rows("records.md", "Field")] == [
         field.encode_name for field in msgspec.structs.fields(RelayRecord)
     ]
+    fields = msgspec.structs.fields(ExchangeRecord)
+    assert [row[0] for row in rows("records.md", "Field of a request")] == [field.encode_name for field in fields]
+    assert [field.name for field in fields if field.required][-1] == "request_number", "the document says so"
+
+
+def test_the_rules_that_requests_break_are_all_there() -> None:
+    sources = "".join(
+        path.read_text(encoding="utf-8")
+        for place in ("http", "session", "net")
+        for path in (ROOT / "lbproxy" / place).rglob("*.py")
+    )
+    assert {row[0] for row in rows("records.md", "Rules")} == set(re.findall(r'"([FSTCBWL])\d\d?"', sources))
+
+
+def test_the_classes_of_tries_are_all_there() -> None:
+    text = "".join((ROOT / "lbproxy" / "session" / name).read_text() for name in ("exchange.py", "retrying.py"))
+    used = set(re.findall(r'"([A-D])"', text))
+    assert [row[0] for row in rows("records.md", "Class")] == sorted(used)
+
+
+def test_the_client_is_whom_the_document_says() -> None:
+    for peer, trusted, came, client, goes in rows("http.md", "Connection from"):
+        networks = None if trusted == "-" else NetworkSet([trusted])
+        fields = [] if came == "-" else [(b"x-forwarded-for", came.encode(), b"")]
+        origin = walk(peer, fields, networks)
+        assert (origin.client_ip, origin.forwarded_for.decode()) == (client, goes)
+
+
+def test_the_limits_have_the_defaults_and_answers_that_the_document_says() -> None:
+    known = {(one.word, str(one.status or "-")) for one in vars(errors).values() if type(one) is Outcome}
+    defaults = {
+        field.name: field.default for table in (Timeouts, HttpSettings, HttpRouteSettings) for field in fields(table)
+    }
+    units = {"KiB": 1024, "s": 1, "min": 60, "h": 3600, "": 1}
+    for key, default, status, outcome, _ in rows("http.md", "Key"):
+        assert (outcome, status) in known, key
+        number, _, unit = default.partition(" ")
+        assert defaults[key] == (None if default == "none" else int(number) * units[unit]), key
+
+
+def test_the_placeholders_are_all_there() -> None:
+    assert [row[0].strip("{}") for row in rows("routing.md", "Placeholder")] == list(PLACEHOLDERS)
+
+
+def test_the_ways_to_be_sticky_are_all_there() -> None:
+    listener = LISTENER + HTTP + '[pool.web]\nbackends = "10.9.9.9:1"\nsticky = {}\n'
+    kinds = set()
+    for written, _, _ in rows("sticky.md", "`sticky`"):
+        configuration = loads(listener.format(written), "sticky.md").configuration
+        assert configuration is not None
+        sticky = configuration.pool_by_name["web"].http.sticky
+        assert sticky is not None
+        kinds.add(sticky.kind)
+    assert kinds == set(get_args(StickyKind))
+
+
+def test_the_classes_of_retries_are_those_of_the_records() -> None:
+    assert [row[0] for row in rows("retries.md", "Class")] == [row[0] for row in rows("records.md", "Class")]
 
 
 def test_the_policies_are_all_there() -> None:
@@ -411,7 +504,8 @@ def test_the_dependencies_are_all_there() -> None:
     extras = setup["options.extras_require"]
     wanted = [setup["options"]["install_requires"], *extras.values()]
     document = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `([^`]+)` \|", document, re.MULTILINE)) == set("\n".join(wanted).split())
+    named = {line.partition(";")[0].strip() for line in "\n".join(wanted).splitlines() if line.strip()}
+    assert set(re.findall(r"^\| `([^`]+)` \|", document, re.MULTILINE)) == named
 
 
 def test_the_modules_that_are_named_exist() -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import http.client
+import io
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lbproxy.certificates import load_authorities, load_pair
 from lbproxy.config import load
+from lbproxy.demo import websocket
 from lbproxy.demo.certificates import NAMES, ensure
 from lbproxy.model_tls import CertificateSettings
 from tests.live.harness import PATIENCE, Ports, until
@@ -27,16 +33,21 @@ DEMO = [sys.executable, "-m", "lbproxy.demo", "etc/demo.toml"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
+def set_up(place: Path, ports: Ports) -> Path:
+    """Make `place` a directory with etc/demo.toml in it, on ports of this test."""
+    text = (ROOT / "etc" / "demo.toml").read_text(encoding="utf-8")
+    text = text.replace("/tmp/lbproxy-demo.sock", f"{place}/demo.sock")
+    for port in sorted(set(re.findall(r"(?<=127\.0\.0\.1:)\d+", text))):
+        text = re.sub(rf"(127\.0\.0\.1|localhost):{port}\b", rf"\1:{ports.reserve()}", text)
+    (place / "etc").mkdir()
+    (place / "etc" / "demo.toml").write_text(text)
+    (place / "README.md").write_text("to be uploaded")
+    return place
+
+
 @pytest.fixture
 def place(tmp_path: Path, ports: Ports) -> Path:
-    """A directory with etc/demo.toml in it, on ports of this test."""
-    text = (ROOT / "etc" / "demo.toml").read_text(encoding="utf-8")
-    text = text.replace("/tmp/lbproxy-demo.sock", f"{tmp_path}/demo.sock")
-    for port in sorted(set(re.findall(r"(?<=127\.0\.0\.1:)\d+", text))):
-        text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{ports.reserve()}")
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "demo.toml").write_text(text)
-    return tmp_path
+    return set_up(tmp_path, ports)
 
 
 class Demo:
@@ -60,9 +71,13 @@ class Demo:
         assert found is not None, self.said
         return found[1]
 
-    def type(self, word: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.said.splitlines() if line.startswith('{"ts"')]
+
+    def type(self, word: str, seconds: float = 10) -> subprocess.CompletedProcess[str]:
         """Type it."""
-        command = self.command(word).replace("curl ", "curl -sS -m 10 ")
+        command = self.command(word).replace("curl ", f"curl -sS -m {seconds} ")
         return subprocess.run(
             ["/bin/sh", "-c", command],
             cwd=self.place,
@@ -72,6 +87,11 @@ class Demo:
             timeout=PATIENCE,
             check=False,
         )
+
+    def names(self, word: str, times: int) -> list[str]:
+        """Type it some times: which backends say hello; "" for something else."""
+        said = [self.type(word).stdout for _ in range(times)]
+        return [found[1] if (found := re.match(r"hello from (\w+),", text)) else "" for text in said]
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)
@@ -83,35 +103,115 @@ class Demo:
                 self.process.wait()
 
 
-@pytest.fixture
-def demo(place: Path) -> Iterator[Demo]:
-    running = Demo(place)
-    yield running
-    running.end()
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """One for all tests."""
+    ports = Ports()
+    try:
+        running = Demo(set_up(tmp_path_factory.mktemp("demo"), ports))
+        yield running
+        running.end()
+    finally:
+        ports.release()
 
 
 def test_all_that_the_banner_says_to_type_does_what_it_says(demo: Demo) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed: the commands of the demo were not run")
-    assert {demo.type("try").stdout.split()[2] for _ in range(3)} == {"blue,", "green,", "orange,"}
-    ended = demo.type("Ended here")
-    assert re.match(r"hello from (blue|green|orange),", ended.stdout), ended.stderr
+    three = {"blue", "green", "orange"}
+    assert set(demo.names("try", 3)) == three
+    assert set(demo.names("Canary", 3)) <= {*three, "purple"}
+    assert len(set(demo.names("Sticky", 3))) == 1
+    assert "\nX-Forwarded-For: 127.0.0.1\n" in demo.type("As it arrives").stdout
+    # Of ten in a row three fail, and behind each that failed comes one that does not.
+    assert set(demo.names("Failures hidden", 7)) <= three
+    assert 2 <= demo.names("Failures shown", 10).count("") <= 4
+    assert re.match(r'id: 1\ndata: {"name": "(blue|green|orange)", "number": 1,', demo.type("Events", 0.5).stdout)
+    assert re.match(r"\w+ got 14 bytes, SHA-256 [0-9a-f]{64}\n", demo.type("Upload").stdout)
+    for word in ("Redirected", "Ended here"):
+        ended = demo.type(word)
+        assert re.match(r"hello from (blue|green|orange),", ended.stdout), ended.stderr
     passed = demo.type("Passed through")
-    assert passed.stdout.startswith("hello from teal,"), passed.stderr
+    assert passed.stdout.startswith("hello from purple,"), passed.stderr
     shut = demo.type("A name that is shut")
     assert shut.returncode != 0
     assert not shut.stdout
     opened = demo.type("and with a key, open")
-    assert opened.stdout.startswith("hello from purple,"), opened.stderr
+    assert "\nX-Client-Cert-Subject: CN=lbproxy demo client\n" in opened.stdout, opened.stderr
     assert "demo/blue" in demo.type("Watch").stdout
     assert demo.type("Take").stdout == "demo/blue: drain\n"
     assert demo.type("back").stdout.startswith("demo/blue: ")
-    until(lambda: demo.said.count('{"ts"') >= 7, "seven records")
-    outcomes = re.findall(r'"listener":"([\w-]+)".*"outcome":"(\w+)"', demo.said)
-    # What is passed through may end with the backend's close_notify coming to a client that has left.
-    outcomes = [(name, "ok" if (name, word) == ("demo-passing", "client_gone") else word) for name, word in outcomes]
-    assert sorted(word for _, word in outcomes) == ["ok"] * 6 + ["tls_handshake"]
+    until(lambda: any(one.get("path") == "/echo" and one["listener"] == "demo-tls" for one in demo.records), "records")
+    hidden = [one for one in demo.records if (one.get("path"), one.get("method")) == ("/flaky", "GET")]
+    assert {one["status"] for one in hidden} == {200}
+    assert sum(one["retries"] for one in hidden) >= 1
+    trouble = {(one["listener"], one.get("path", ""), one["outcome"]) for one in demo.records if one["outcome"] != "ok"}
+    assert trouble - {
+        # What is passed through may end with the backend's close_notify coming to a client that has left.
+        ("demo-passing", "", "client_gone"),
+        ("demo", "/flaky", "backend_closed"),
+        ("demo", "/late", "response_timeout"),
+    } == {("demo", "/stream", "client_gone"), ("demo-tls", "", "tls_handshake")}
     assert "warn" not in demo.said, demo.said
+
+
+def test_a_browser_gets_the_page_and_a_websocket(demo: Demo) -> None:
+    found = re.search(r"http://127\.0\.0\.1:(\d+)/ ", demo.said)
+    assert found is not None
+    port = int(found[1])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request("GET", "/", headers={"Accept": "text/html,application/xhtml+xml"})
+        page = connection.getresponse().read().decode()
+        assert "This page came from <strong>" in page
+        assert not re.search(r"@\w+@|(src|href)=.(https?:)?//", page)
+        # Everything that the page asks for is there.
+        for path in sorted(set(re.findall(r'(?:data-ask=|href=|fetch\(|EventSource\()"(/[^"]*)"', page)) - {"/stream"}):
+            connection.request("GET", path, headers={"Accept": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == {"/late": 504, "/secure": 307}.get(path, 200), path
+    finally:
+        connection.close()
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as client, client.makefile("rb") as source:
+        client.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        head = [source.readline()]
+        while head[-1] != b"\r\n":
+            head.append(source.readline())
+        assert head[0].startswith(b"HTTP/1.1 101 ")
+        assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in head  # RFC 6455, section 1.3
+        greeting = source.read(source.read(2)[1])
+        assert greeting.startswith(b"Hello from ")
+        # In two fragments with a mask, a ping in between, and the close (section 5.7).
+        client.sendall(b"\x01\x83\x37\xfa\x21\x3d\x7f\x9f\x4d\x89\x80\x00\x00\x00\x00")
+        client.sendall(b"\x80\x82\x37\xfa\x21\x3d\x5b\x95\x88\x82\x00\x00\x00\x00\x03\xe8")
+        assert source.read() == b"\x01\x03Hel\x8a\x00\x80\x02lo\x88\x02\x03\xe8"
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
+def test_frames_of_the_websocket_have_the_right_length(size: int) -> None:
+    head = {
+        0: b"\x00",
+        125: b"\x7d",
+        126: b"\x7e\x00\x7e",
+        65535: b"\x7e\xff\xff",
+        65536: b"\x7f" + bytes(5) + b"\x01\0\0",
+    }
+    assert websocket.frame(0x82, bytes(size)) == b"\x82" + head[size] + bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(b"\x81\x03abc", 1002), (b"\xc1\x80\0\0\0\0", 1002), (b"\x82\xff" + (65537).to_bytes(8) + b"\0\0\0\0", 1009)],
+    ids=["unmasked", "reserved bit", "too long"],
+)
+def test_the_websocket_ends_with_a_reason_what_it_does_not_take(sent: bytes, code: int) -> None:
+    sink = io.BytesIO()
+    websocket.echo(io.BytesIO(sent), sink, "hi")
+    assert sink.getvalue() == b"\x81\x02hi\x88\x02" + code.to_bytes(2)
 
 
 def test_without_the_certificates_of_the_demo_the_configuration_says_what_is_missing(place: Path) -> None:
@@ -160,16 +260,19 @@ def test_the_certificates_are_for_this_machine_and_nobody_else_may_read_the_keys
     assert pair.addresses == ("127.0.0.1", "::1")
     assert tuple(load_authorities(str(files.ca))) == (pair.root,)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "new").iterdir()}
-    assert modes == {"ca.pem": 0o644, "localhost.pem": 0o644, "localhost.key": 0o600, "client.pem": 0o600}
+    public, private = ("ca.pem", "localhost.pem"), ("localhost.key", "client.pem", "sticky.keys")
+    assert modes == {**dict.fromkeys(public, 0o644), **dict.fromkeys(private, 0o600)}
     # Nobody can issue more of them: there are the keys of the server and of the client, and no third one.
     texts = [path.read_text() for path in (tmp_path / "new").iterdir()]
     assert sum(text.count("PRIVATE KEY-----") for text in texts) == 2 * 2
 
 
 def test_the_certificates_are_used_again_as_long_as_they_are_good(tmp_path: Path) -> None:
-    before = ensure(tmp_path, NOW).server.read_bytes()
+    files = ensure(tmp_path, NOW)
+    before, secret = files.server.read_bytes(), files.sticky.read_bytes()
     assert ensure(tmp_path, NOW + timedelta(days=28)).server.read_bytes() == before
     assert ensure(tmp_path, NOW + timedelta(days=29, hours=1)).server.read_bytes() != before
+    assert files.sticky.read_bytes() == secret
 
 
 @pytest.mark.parametrize("name", ["ca.pem", "localhost.pem", "localhost.key", "client.pem"])
