@@ -8,12 +8,13 @@ sent whole, with the body as it was sent.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lbproxy import errors
 from lbproxy.errors import Outcome, TryError
 from lbproxy.http.messages import RequestHead, ResponseHead
 from lbproxy.session.exchange import Exchange
+from lbproxy.session.exchange_deadlines import exchange_expires
 from lbproxy.session.http_seams import BackendStream
 from lbproxy.session.phases import OVER
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     pass
 
 MOST_COPIES = 100
+# How often a copy's clock is looked at, at the least (seconds).
+_LOOK = 5.0
 _SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
@@ -55,14 +58,14 @@ def mirror(exchange: Exchange, head: RequestHead, body: bytes | None) -> None:
 class Copy(Exchange):
     """A copy of `original`."""
 
-    __slots__ = ("body",)
+    __slots__ = ("_deadline",)
 
     mark = b"X-Mirror: 1\r\n"
 
     def __init__(self, original: Exchange, head: RequestHead, body: bytes) -> None:
         now = original.world.clock()
         super().__init__(original.conversation, Nowhere(body), head, now, now)
-        self.body = body
+        self._deadline: Any = None
         self.client_ip = original.client_ip
         self.request_id = original.request_id
         self.intro = original.intro
@@ -76,15 +79,25 @@ class Copy(Exchange):
         self.world.later(0.0, self._go)
 
     def _go(self) -> None:
-        self.world.later(self.timeouts.response_head + self.timeouts.connect, self._too_late)
         if self.pool is not None:
             self.world.http_factory.connect(self, self.world.clock())
 
-    def _too_late(self) -> None:
-        self.over(errors.RESPONSE_TIMEOUT)
-
     def within(self, delay: float) -> None:
-        """See Seeker: one deadline is enough for a copy."""
+        """See Seeker. The conversation's clock is the original's, so a copy has one of its own."""
+        if self.phase != OVER:
+            self._forget_deadline()
+            self._deadline = self.world.later(min(delay, _LOOK), self._look)
+
+    def _look(self) -> None:
+        self._deadline = None
+        left = exchange_expires(self, self.world.clock())
+        if left is not None and self._deadline is None:
+            self.within(left)
+
+    def _forget_deadline(self) -> None:
+        call, self._deadline = self._deadline, None
+        if call is not None:
+            call.cancel()
 
     @property
     def repeatable(self) -> bool:
@@ -110,6 +123,8 @@ class Copy(Exchange):
         if self.phase == OVER:
             return
         self.phase = OVER
+        self._forget_deadline()
+        self.stream = _NOWHERE  # what is kept of the body goes with it
         self.world.copies.active -= 1
         side, self.backend_side = self.backend_side, None
         if side is not None:
@@ -172,3 +187,6 @@ class Nowhere:
 
     def exchange_over(self) -> None:
         """See ClientStream."""
+
+
+_NOWHERE = Nowhere(b"")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
@@ -207,8 +207,8 @@ class World(Protocol):
     def random(self) -> Callable[[], float]:
         """Floats in [0, 1)."""
 
-    def later(self, delay: float, call: Callable[[], None], /) -> object:
-        """Call after `delay` seconds."""
+    def later(self, delay: float, call: Callable[[], None], /) -> Any:
+        """Call after `delay` seconds; what is returned has `cancel`, for before that."""
 
     def key_of(self, hash_key: str) -> KeyOf:
         """What a hash key of the configuration means for requests."""

@@ -362,6 +362,8 @@ class BackendConnection(BodyReader, BackendSide):
 
     def _unlink(self) -> None:
         peer, self.peer = self.peer, None
+        if isinstance(peer, ClientConnection):
+            peer.stop_body()  # there is nobody any more whom it could go to
         if peer is not None and peer.peer is self:
             peer.peer = None
         if self.pipe is not None:
@@ -392,7 +394,7 @@ class BackendConnection(BodyReader, BackendSide):
             self.persists = False
             self.drop_pending()
             self.unwatch(WRITE)
-            if isinstance(self.peer, ClientConnection) and self.state == _ANSWER:
+            if isinstance(self.peer, ClientConnection):
                 self.peer.stop_body()
             self.watch_reading()
         else:

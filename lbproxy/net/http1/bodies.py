@@ -175,6 +175,10 @@ class BodyReader(RelaySide):
         """As read_body, with the pipe in place of the buffer; it is empty whenever this side is read."""
         pipe, peer = self.pipe, self.peer
         assert pipe is not None
+        if peer is None:
+            self._give_pipe_back()
+            self.unwatch(READ)
+            return
         try:
             count = splice(self.fd, pipe.enter, min(self.left, SPLICE_BYTES))
         except BlockingIOError:
@@ -194,15 +198,13 @@ class BodyReader(RelaySide):
         pipe.held = count
         if not self.left:
             self.body_ends(b"")
-        if peer is not None:
-            self.gave(count)
-            if not self._pour(pipe, peer):
-                self._charge(pipe)
-                peer._stall_begins()
-                peer.watch(WRITE)
-                self.unwatch(READ)
-                self.slowed()
-                return
+        self.gave(count)
+        if not self._pour(pipe, peer):
+            self._charge(pipe)
+            peer._stall_begins()
+            peer.watch(WRITE)
+            self.slowed()
+            return
         if not self.left and self.pipe is pipe:
             self._give_pipe_back()
             self.body_over()
