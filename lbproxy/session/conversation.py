@@ -154,8 +154,15 @@ class Conversation(Arrival):
             self.over(errors.CLIENT_GONE_IN_HEADER)
         elif exchange is None:
             self.over(errors.OK)
-        elif self.front.settings.abort_on_half_close or not self.side.whole:
-            exchange.client_half_gone()
+        elif self.front.settings.abort_on_half_close:
+            exchange.client_gone()
+        elif not self.side.whole:
+            if exchange.status:
+                # It has been answered before it had sent everything, and says that it will not: let it hear the answer.
+                self.last = True
+                self.side.stop_body()
+            else:
+                exchange.client_half_gone()
         elif not self.side.begun:
             self.last = True  # else there are requests in front of the FIN, which are answered as well
 

@@ -96,6 +96,9 @@ class HttpClientSide(ClientSide, ClientStream, Protocol):
     def serve(self) -> None:
         """Read requests from now on."""
 
+    def stop_body(self) -> None:
+        """Nobody takes any more of the request's body; it is left with the client."""
+
     def drop_head(self) -> None:
         """The head that has begun will not be completed: what has come of it is answered as a request."""
 

@@ -253,6 +253,8 @@ class BackendConnection(BodyReader, BackendSide):
         assert request is not None
         length = body_of_response(head, request.method)
         self.persists = not head.close and length != UNTIL_CLOSE
+        if head.status in (204, 205) and (head.length or head.chunked):
+            self.persists = False  # what it announces must not come, and would be taken for the next answer
         patience = head.keep_alive
         self.idle_until = exchange.timeouts.backend_idle if patience is None else min(patience - 1.0, _LONGEST_IDLE)
         exchange.answered(head, length)

@@ -14,10 +14,11 @@ from lbproxy.http.messages import CHUNKED, UNTIL_CLOSE, HttpError
 from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.relaying import RelaySide
 from lbproxy.net.splicing import SPLICE_BYTES, splice
-from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW
+from lbproxy.net.transport import RECEIVE_BYTES, RECEIVE_VIEW
 
 # From this many bytes still to come a pipe is worth its system calls.
 BULK = 128 * 1024
+_BEYOND = 8 * 1024
 
 
 class BodyReader(RelaySide):
@@ -80,8 +81,11 @@ class BodyReader(RelaySide):
         if self.pipe is not None:
             self._splice_body()
             return
+        left = self.left
+        # A little further than the body goes: what stands behind it is to be seen, but not all of it to be kept.
+        most = RECEIVE_BYTES if left < 0 else min(left + _BEYOND, RECEIVE_BYTES)
         try:
-            count = self._receive(RECEIVE_BUFFER)
+            count = self._receive(RECEIVE_VIEW[:most])
         except BlockingIOError:
             return
         except OSError as problem:
@@ -93,7 +97,7 @@ class BodyReader(RelaySide):
             return
         self.touched = self.shared.wheel.now
         self.bytes_in += count
-        self.drained = count < RECEIVE_BYTES
+        self.drained = count < most
         self.take_body(RECEIVE_VIEW[:count])
         left = self.left
         if left > BULK and count == RECEIVE_BYTES and self.pipe is None:

@@ -130,7 +130,11 @@ class ClientConnection(BodyReader, AcceptedSide):
         if state == _HEAD:
             view = _AHEAD_VIEW
         elif state == _HELD:
-            view = RECEIVE_VIEW[: _AHEAD - len(self._kept)]
+            room = _AHEAD - len(self._kept)
+            if room <= 0:
+                self.unwatch(READ)
+                return
+            view = RECEIVE_VIEW[:room]
         else:
             before = self.bytes_in
             self.read_body()
@@ -344,7 +348,10 @@ class ClientConnection(BodyReader, AcceptedSide):
         """See RelaySide."""
         if self.state == _APART:
             super().resume_reading()
-        elif self.sock is not None and not (self.finished or self.stopped) and len(self._kept) < _AHEAD:
+        elif self.sock is not None and not (self.finished or self.stopped):
+            # A head is read as far as the reader wants; behind a request only so much.
+            if self.state == _HELD and len(self._kept) >= _AHEAD:
+                return
             self._unpause()
             self.watch_reading()
 
