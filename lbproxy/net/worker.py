@@ -30,9 +30,9 @@ from lbproxy.net.tls.way import channel_class
 from lbproxy.net.transport import Budget
 from lbproxy.net.wheel import Timed, Wheel
 from lbproxy.routing.keys import KeyOf, key_reader
+from lbproxy.session.account import Account
 from lbproxy.session.arrival import Arrival
 from lbproxy.session.conversation import Conversation
-from lbproxy.session.exchange import Exchange
 from lbproxy.session.mirroring import Copies, mirror
 from lbproxy.session.relay import Relay
 from lbproxy.session.seams import ClientSide, Gate
@@ -59,7 +59,7 @@ def _holds(session: Arrival) -> int:
     return session.holds
 
 
-def _unheard(_exchange: Exchange, _now: float) -> None:
+def _unheard(_exchange: Account, _now: float) -> None:
     """Nobody wants to hear of exchanges."""
 
 
@@ -83,7 +83,7 @@ class Worker:
         *,
         buffers: int,
         handshakes: int = 256,
-        answered: Callable[[Exchange, float], None] = _unheard,
+        answered: Callable[[Account, float], None] = _unheard,
         conversation_over: Callable[[Conversation], None] = _unheard_too,
         random: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,

@@ -34,8 +34,8 @@ from lbproxy.service.notify import notify_systemd
 from lbproxy.service.records import RecordWriter
 from lbproxy.service.signals import Signals
 from lbproxy.service.stopping import SERVING, Stopping
+from lbproxy.session.account import Account
 from lbproxy.session.conversation import Conversation
-from lbproxy.session.exchange import Exchange
 from lbproxy.session.exchange_record import record_of_exchange, status_of
 from lbproxy.session.record import record_of
 from lbproxy.session.relay import Relay
@@ -165,7 +165,7 @@ class ProxyService(MultiService):
         if self.stopping.state != SERVING:
             self.stopping.session_ended()
 
-    def _answered(self, exchange: Exchange, now: float) -> None:
+    def _answered(self, exchange: Account, now: float) -> None:
         """An exchange has ended. What its backend sent is counted as it went to the client: the rest has no owner."""
         counters = self.counters
         pool = exchange.pool

@@ -14,7 +14,7 @@ from lbproxy.http.templates import Facts
 from lbproxy.http.writing import lines_of, target_of
 
 if TYPE_CHECKING:
-    from lbproxy.session.exchange import Exchange
+    from lbproxy.session.account import Account
     from lbproxy.session.plans import Plan
 
 _HSTS = b"strict-transport-security"
@@ -36,7 +36,7 @@ class Outgoing:
         self.upgrade = upgrade
 
 
-def outgoing(exchange: Exchange, head: RequestHead) -> Outgoing | None:
+def outgoing(exchange: Account, head: RequestHead) -> Outgoing | None:
     """What goes to the backend, None where that is just `head` and the usual words about the client.
 
     Raises ValueError where the route makes no path of this one.
@@ -84,13 +84,13 @@ def _without(lines: bytes, names: frozenset[bytes]) -> bytes:
     )
 
 
-def scheme_of(exchange: Exchange) -> bytes:
+def scheme_of(exchange: Account) -> bytes:
     """What the client used, as far as that is known: a trusted peer may have told."""
     intro = exchange.intro
     return exchange.conversation.facts.scheme if intro is None or intro.scheme is None else intro.scheme
 
 
-def facts_of(exchange: Exchange, head: RequestHead) -> Facts:
+def facts_of(exchange: Account, head: RequestHead) -> Facts:
     """What templates may know of a request."""
     client, plan = exchange.conversation.facts, exchange.plan
     path = head.path if plan is None or plan.settings.merge_slashes else head.unmerged
@@ -106,7 +106,7 @@ def facts_of(exchange: Exchange, head: RequestHead) -> Facts:
     )
 
 
-def response_changes(exchange: Exchange, answer: ResponseHead, plan: Plan, now: float) -> tuple[bytes | None, bytes]:
+def response_changes(exchange: Account, answer: ResponseHead, plan: Plan, now: float) -> tuple[bytes | None, bytes]:
     """The lines that stand in place of the answer's own fields (None: as they are), and further ones."""
     pool, front = exchange.pool, exchange.conversation.front
     assert pool is not None
@@ -134,7 +134,7 @@ def response_changes(exchange: Exchange, answer: ResponseHead, plan: Plan, now: 
     return lines, extra
 
 
-def _bind(exchange: Exchange, answer: ResponseHead, now: float) -> bytes:
+def _bind(exchange: Account, answer: ResponseHead, now: float) -> bytes:
     """Bind the client to the backend that answered it; what the answer has to say about it."""
     pool, backend, head = exchange.pool, exchange.backend, exchange.head
     assert pool is not None
@@ -150,7 +150,7 @@ def _bind(exchange: Exchange, answer: ResponseHead, now: float) -> bytes:
     return line
 
 
-def _concealed(exchange: Exchange, fields: list[Field]) -> list[Field]:
+def _concealed(exchange: Account, fields: list[Field]) -> list[Field]:
     """The fields of an answer without what tells which server gave it."""
     head, pool = exchange.head, exchange.pool
     assert head is not None

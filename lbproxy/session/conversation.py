@@ -13,6 +13,7 @@ from lbproxy.errors import Outcome
 from lbproxy.http.client_cert import certificate_fields
 from lbproxy.http.forwarding import Client
 from lbproxy.http.messages import HttpError, RequestHead
+from lbproxy.session.account import Account
 from lbproxy.session.arrival import Arrival, Endpoint
 from lbproxy.session.deadlines import opening_expires
 from lbproxy.session.exchange import Exchange
@@ -115,7 +116,7 @@ class Conversation(Arrival):
 
     # Ends.
 
-    def exchange_over(self, exchange: Exchange, now: float, *, cut: bool) -> None:
+    def exchange_over(self, exchange: Account, now: float, *, cut: bool) -> None:
         """An exchange has ended; `cut` if nothing can follow it."""
         if self.exchange is not exchange or self.phase == OVER:
             return

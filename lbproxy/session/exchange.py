@@ -1,11 +1,12 @@
 """An exchange: one HTTP request and its answer, from the head to the record.
 
-Owns what happens and in which order: route, answers of our own, backend, the request sent, the answer passed on,
-retries, the end. Refuses to know how HTTP is written and how sockets behave: it is told events by its two streams and
-answers with the verbs of `session/http_seams.py`. Bodies go from stream to stream in `net/` without passing here.
+Owns what happens and in which order: route, answers of our own, backend, the request sent, the answer passed on.
+Refuses to know how HTTP is written and how sockets behave: it is told events by its two streams and answers with the
+verbs of `session/http_seams.py`. Bodies go from stream to stream in `net/` without passing here.
 
-What comes before a backend is asked is in `session/settling.py`, what is changed in heads in `session/changing.py`, the
-proofs for retries in `session/repeating.py`, the clock's part in `session/exchange_deadlines.py`.
+What is known of it and how it ends is in `session/account.py`, further tries in `session/repetition.py`, what comes
+before a backend is asked in `session/settling.py`, what is changed in heads in `session/changing.py`, the clock's part
+in `session/exchange_deadlines.py`.
 """
 
 from __future__ import annotations
@@ -15,31 +16,22 @@ from typing import TYPE_CHECKING
 from lbproxy import errors
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.outlier import failing_status
-from lbproxy.balancing.pool import Pool
-from lbproxy.balancing.sticky import Seen
 from lbproxy.errors import Outcome, TryError
-from lbproxy.http.forwarding import Introduction
 from lbproxy.http.messages import CHUNKED, HttpError, RequestHead, ResponseHead
-from lbproxy.model import SendProxySettings, Timeouts
-from lbproxy.routing import HttpRoute
-from lbproxy.session.changing import Outgoing, outgoing, response_changes
+from lbproxy.session.account import KEYED
+from lbproxy.session.changing import outgoing, response_changes
 from lbproxy.session.exchange_deadlines import RATE_GRACE
-from lbproxy.session.http_seams import BackendStream, ClientStream
-from lbproxy.session.introducing import introduction
+from lbproxy.session.http_seams import BackendStream
 from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL
-from lbproxy.session.plans import Plan, plan_of
-from lbproxy.session.repeating import Replay, idempotent, may_repeat, pause_before
-from lbproxy.session.retrying import Try
-from lbproxy.session.seams import Factory
+from lbproxy.session.plans import plan_of
+from lbproxy.session.repeating import Replay, idempotent
+from lbproxy.session.repetition import Repetition
 from lbproxy.session.secured import TlsFacts
-from lbproxy.session.seeking import Seeker
-from lbproxy.session.settling import answer_error, settle
+from lbproxy.session.settling import settle
 
 if TYPE_CHECKING:
-    from lbproxy.session.conversation import Conversation
-    from lbproxy.session.relay import Relay
+    pass
 
-_KEYED = frozenset({"ketama", "maglev", "rendezvous"})
 # Interim answers that are passed on before it is too much (threats.md C11).
 _MOST_INTERIM = 16
 _GONE = {
@@ -53,118 +45,12 @@ _UNSAID = {
     errors.BACKEND_CUT: errors.BACKEND_CLOSED,
     errors.BODY_IDLE: errors.RESPONSE_TIMEOUT,
 }
-# How long a try waits for the retry budget before it asks again, give or take a half (seconds).
-_BUDGET_PAUSE = 0.02
-_NOT_SEEN = Seen(None, "N")
 
 
-class Exchange(Seeker):
-    """One request of `conversation`, which came on `stream`.
+class Exchange(Repetition):
+    """One request of a conversation; see Account for what is known of it."""
 
-    Times are monotonic seconds, -1.0 for never: `began` is the first byte of the request, `read_at` the end of its
-    head, `sent_at` when the request was sent, `first_byte_at` when the head of the answer came. `status` is what the
-    client was answered, 0 for nothing. `answer` is the backend's head. `reused` tells that its connection had served
-    before, `blamed` that this try has counted against its backend. `intro` says what is told about the client where
-    that is not the same for all requests.
-    """
-
-    __slots__ = (
-        "again",
-        "answer",
-        "backend",
-        "backend_side",
-        "backend_tls",
-        "began",
-        "blamed",
-        "client_ip",
-        "connected_at",
-        "continued",
-        "conversation",
-        "first_byte_at",
-        "first_try_at",
-        "head",
-        "interims",
-        "intro",
-        "introduced",
-        "mirrored",
-        "outcome",
-        "outgoing",
-        "phase",
-        "plan",
-        "pool",
-        "priority",
-        "queue_seconds",
-        "queued_at",
-        "read_at",
-        "replay",
-        "request_id",
-        "resume_at",
-        "retrying",
-        "reused",
-        "route",
-        "rule",
-        "securing_since",
-        "seen",
-        "sent_at",
-        "served_by",
-        "status",
-        "sticky_sent",
-        "stream",
-        "timeouts",
-        "timer",
-        "tried",
-        "tries",
-        "try_began",
-        "tunnel",
-        "world",
-    )
-
-    # A line that marks what is no request of a client: see mirroring.py.
-    mark = b""
-
-    def __init__(
-        self, conversation: Conversation, stream: ClientStream, head: RequestHead | None, began: float, now: float
-    ) -> None:
-        """`head` is None for a request that could not be read."""
-        self.conversation = conversation
-        self.world = conversation.world
-        self.stream = stream
-        self.head = head
-        self.began = began
-        self.read_at = now
-        self.phase = CONNECT
-        self.outcome = errors.OK
-        self.status = 0
-        self.rule = ""
-        self.timer = ""
-        self.client_ip = conversation.source[0]
-        self.request_id = b""
-        self.intro: Introduction | None = None
-        self.outgoing: Outgoing | None = None
-        self.route: HttpRoute | None = None
-        self.plan: Plan | None = None
-        self.pool: Pool | None = None
-        self.timeouts: Timeouts = conversation.timeouts
-        self.priority = 5
-        self.backend: Backend | None = None
-        self.served_by: Backend | None = None
-        self.backend_side: BackendStream | None = None
-        self.backend_tls: TlsFacts | None = None
-        self.answer: ResponseHead | None = None
-        self.tried: tuple[Backend, ...] = ()
-        self.tries: list[Try] | None = None
-        self.retrying = self.reused = self.again = self.blamed = self.introduced = self.continued = self.mirrored = (
-            False
-        )
-        self.interims = 0
-        self.replay: Replay | None = None
-        self.tunnel: Relay | None = None
-        self.seen: Seen = _NOT_SEEN
-        self.sticky_sent = "-"
-        self.queued_at = self.resume_at = -1.0
-        self.queue_seconds = 0.0
-        self.first_try_at = self.try_began = self.connected_at = self.securing_since = -1.0
-        self.sent_at = self.first_byte_at = -1.0
+    __slots__ = ()
 
     # Beginning.
 
@@ -206,28 +92,13 @@ class Exchange(Seeker):
         self.pool = pool
         world.http_factory.connect(self, self.read_at)
 
-    # Finding a backend: see Seeker.
-
-    @property
-    def factory(self) -> Factory:
-        """See Seeker."""
-        return self.world.http_factory
-
-    @property
-    def key(self) -> bytes | None:
-        """See Waiter: what the pool's hash policy goes by."""
-        pool, head = self.pool, self.head
-        if pool is None or head is None or pool.settings.policy not in _KEYED:
-            return None
-        return self.world.key_of(pool.settings.hash_key)(head, self.client_ip, self.conversation.server_name)
-
     def take(self, now: float) -> Backend | None:
         """A lease on a backend of the pool: the one that the client is bound to, else one that the policy picks."""
         pool, head = self.pool, self.head
         assert pool is not None
         settings = pool.settings
         if settings.http.sticky is None or head is None:
-            return pool.take(now, self.key if settings.policy in _KEYED else None, self.tried)
+            return pool.take(now, self.key if settings.policy in KEYED else None, self.tried)
         sticking = self.world.sticking(pool)
         if not self.tried:
             self.seen = sticking.seen(head, self.client_ip, pool.backends, now, self.world.wall())
@@ -239,61 +110,6 @@ class Exchange(Seeker):
         if self.strictly_bound:
             return None
         return pool.take(now, self.key, self.tried)
-
-    @property
-    def strictly_bound(self) -> bool:
-        """Whether the client is bound to a backend and must not go to another one."""
-        pool = self.pool
-        sticky = None if pool is None else pool.settings.http.sticky
-        return sticky is not None and sticky.strict and self.seen.state in ("V", "D")
-
-    def within(self, delay: float) -> None:
-        """See Seeker."""
-        self.conversation.within(delay)
-
-    def give_up(self, outcome: Outcome) -> None:
-        """See Seeker."""
-        if outcome is errors.RESPONSE_TIMEOUT:
-            self.timer = "response_head"
-        self.refuse(outcome)
-
-    def last_error(self, otherwise: Outcome) -> Outcome:
-        """See Seeker. A status that was not taken for an answer is no failure by itself."""
-        error = super().last_error(otherwise)
-        return otherwise if error is errors.OK else error
-
-    def introduction(self, settings: SendProxySettings) -> bytes:
-        """See Seeker."""
-        return introduction(self.conversation, settings)
-
-    def over_budget(self, error: TryError, now: float) -> None:
-        """See Seeker. Nothing was sent, so waiting is safe: where all backends but one are restarted under load, many
-        requests meet a closed port at once, and none of them has to fail for it.
-        """
-        self.resume_at = now + _BUDGET_PAUSE * (0.5 + self.world.random())
-        self.world.later(self.resume_at - now, self._resume_on_budget)
-
-    def _resume_on_budget(self) -> None:
-        pool = self.pool
-        if self.phase != CONNECT or self.resume_at < 0 or pool is None:
-            return
-        self.resume_at = -1.0
-        now = self.world.clock()
-        last = self.tries[-1].error if self.tries else None
-        if pool.may_retry() or last is None:
-            self.retry(now)
-        elif self.may_try_again(now):
-            self.over_budget(last, now)
-        else:
-            self.give_up(last.outcome)
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether this request may be sent once more when a connection that had served before turns out to be dead."""
-        head = self.head
-        if head is not None and head.method == b"GET" and not head.length and not head.upgrade:
-            return not self.again
-        return not self.again and may_repeat(self)
 
     def reuse(self, side: BackendStream, now: float) -> None:
         """The held backend has a connection that is open already."""
@@ -430,15 +246,6 @@ class Exchange(Seeker):
             self.within(self.timeouts.response_body_idle)
         self.stream.respond(answer, length, lines, extra)
 
-    def _again_for_status(self, now: float, status: int) -> bool:
-        """A status that the route wants to be tried again, if that is safe and allowed; True when it is under way."""
-        if not self._may_go_on(now):
-            return False  # what is at hand is better than nothing
-        self.stream.hold_body()
-        self._drop_side()
-        self._next_try(TryError.STATUS, f"status {status}", now, counted=True)
-        return True
-
     def _change_protocol(self, answer: ResponseHead, lines: bytes | None, extra: bytes) -> None:
         wanted = b"" if self.outgoing is None else self.outgoing.upgrade
         if not wanted or answer.upgrade not in [name.strip() for name in wanted.split(b",")]:
@@ -475,93 +282,6 @@ class Exchange(Seeker):
 
     # What goes wrong.
 
-    def unanswered(self, error: TryError, detail: str = "", *, rule: str = "", unsent: bool = False) -> None:
-        """The backend's connection ended, or said something that is no HTTP, before the head of an answer.
-
-        `unsent` is True where it is proved that not a byte of the request has gone out.
-        """
-        side, pool, backend = self.backend_side, self.pool, self.backend
-        assert pool is not None
-        assert backend is not None
-        self.rule = rule or self.rule
-        self.backend_side = None
-        self.stream.hold_body()
-        spoke = side is not None and side.bytes_in > 0
-        if side is not None:
-            side.abandon()
-        now = self.world.clock()
-        fresh = not self.reused
-        if not fresh and not spoke and (unsent or (error is TryError.CLOSED and self.repeatable)):
-            # Class B: it closed an idle connection just as it was used. Once, and nobody is to blame.
-            self.again = True
-            self.reused = False
-            self.note_try(Try(backend.id, str(backend.address), error, now - self.try_began, detail, "B", reused=True))
-            self._repeat()
-            self.factory.dial_fresh(self, now)
-            return
-        if unsent:
-            self.dial_failed(TryError.RESET, detail)  # class A after all
-            return
-        if fresh or spoke or error is not TryError.CLOSED:
-            pool.failed(backend, now, now - self.try_began, cut=True)
-        if not spoke and error is not TryError.NONSENSE and self._wants_repeats and self._may_go_on(now):
-            self._next_try(error, detail, now, counted=True)
-            return
-        klass = "D" if spoke else "B" if self.reused else "C"
-        self.note_try(Try(backend.id, str(backend.address), error, now - self.try_began, detail, klass, self.reused))
-        if error is TryError.SILENT:
-            self.timer = "response_head"
-        self.refuse(error.outcome)
-
-    @property
-    def _wants_repeats(self) -> bool:
-        return self.plan is not None and self.plan.settings.retry_idempotent
-
-    def _may_go_on(self, now: float) -> bool:
-        """Class C: whether the request may be sent to another backend although this one may have acted on it."""
-        pool, backend = self.pool, self.backend
-        made = 1 if self.tries is None else len(self.tries) + 1
-        assert pool is not None
-        assert backend is not None
-        self.retry_over()  # this try was one, and has come to its end
-        return (
-            may_repeat(self)
-            and made < pool.settings.tries
-            and now - self.first_try_at < self.timeouts.try_window
-            and pool.may_retry()
-            and not self.strictly_bound
-            and pool.refusal((*self.tried, backend)) is None
-        )
-
-    def _next_try(self, error: TryError, detail: str, now: float, *, counted: bool) -> None:
-        """Go to another backend after a pause."""
-        pool, backend = self.pool, self.backend
-        assert pool is not None
-        assert backend is not None
-        self.note_try(Try(backend.id, str(backend.address), error, now - self.try_began, detail, "C", self.reused))
-        self.tried = (*self.tried, backend)
-        self.backend = None
-        self.retry_over()
-        pool.give_back(backend, now)
-        pool.retry_began()
-        self.retrying = True
-        self._repeat()
-        self.phase = CONNECT
-        self.resume_at = now + pause_before(len(self.tried), self.world.random())
-        self.within(self.resume_at - now)
-        self.world.later(self.resume_at - now, self._resume)
-
-    def _resume(self) -> None:
-        if self.phase == CONNECT and self.resume_at >= 0:
-            self.resume_at = -1.0
-            self.factory.connect(self, self.world.clock())
-
-    def _repeat(self) -> None:
-        """The request begins anew: so does its account."""
-        self.connected_at = self.sent_at = -1.0
-        self.blamed = False
-        self.phase = CONNECT
-
     def head_too_large(self, problem: HttpError) -> None:
         """The head of the answer is longer than anybody should send."""
         pool, backend = self.pool, self.backend
@@ -584,17 +304,6 @@ class Exchange(Seeker):
             self.refuse(instead)
         else:
             self.abort(outcome)
-
-    def blame(self, now: float) -> None:
-        """It is the backend that failed; of one try it is said once."""
-        pool, backend = self.pool, self.backend
-        if pool is not None and backend is not None and not self.blamed:
-            self.blamed = True
-            pool.failed(backend, now, cut=True)
-
-    def abort(self, outcome: Outcome) -> None:
-        """End an answer that has begun, without its end."""
-        self.over(outcome, cut=True)
 
     def bad_body(self, problem: HttpError) -> None:
         """The request's body broke the rules; no part of what follows it is believed."""
@@ -628,90 +337,3 @@ class Exchange(Seeker):
         """The client sent FIN within its request's body: it can never be complete (threats.md F18)."""
         self.rule = "F18"
         self.over(_GONE.get(self.phase, errors.CLIENT_GONE_IN_DATA), cut=True)
-
-    def refuse(self, outcome: Outcome) -> None:
-        """Answer with an error of ours, if the client has not been answered; else cut."""
-        if self.phase == OVER:
-            return
-        if self.phase == QUEUE:
-            self._leave_queue(self.world.clock())
-        self._drop_side()
-        self.outcome = outcome
-        if self.status or not outcome.status:
-            self.abort(outcome)
-            return
-        answer_error(self, outcome)
-
-    def says(self, status: int, outcome: Outcome) -> None:
-        """An answer of ours is given now."""
-        self.status = status
-        self.outcome = outcome
-        self.phase = LAST
-
-    def said(self) -> None:
-        """It has been given, unless the client was lost over it."""
-        if self.phase != LAST:
-            return
-        if not self.stream.held:
-            self.over(self.outcome)
-        else:
-            self.within(self.timeouts.write_stall)
-
-    def _drop_side(self) -> None:
-        side, self.backend_side = self.backend_side, None
-        if side is not None:
-            side.abandon()
-
-    # The end.
-
-    def _leave_queue(self, now: float) -> None:
-        self.phase = CONNECT
-        self.queue_seconds += now - self.queued_at
-        if self.pool is not None:
-            self.pool.leave(self)
-
-    def over(self, outcome: Outcome, *, cut: bool = False) -> None:
-        """Give everything back, write the record, let the conversation go on; nothing happens to an exchange after
-        this. `cut` ends the conversation with it.
-        """
-        if self.phase == OVER:
-            return
-        tunnel = self.tunnel
-        if tunnel is not None and tunnel.phase != OVER:
-            tunnel.over(outcome, reset=cut)  # which ends this too
-            return
-        now = self.world.clock()
-        if self.phase == QUEUE:
-            self._leave_queue(now)
-        self.phase = OVER
-        self.outcome = outcome
-        if self.backend_side is not None:
-            self._drop_side()
-        pool, backend = self.pool, self.backend
-        if pool is not None:
-            if self.retrying:
-                self.retry_over()
-            if backend is not None:
-                self.served_by = backend
-                self.backend = None
-                pool.give_back(backend, now)
-        self.world.answered(self, now)
-        self.conversation.exchange_over(self, now, cut=cut)
-
-    def tunnel_over(self, tunnel: Relay) -> None:
-        """What became of this exchange after its upgrade has ended; its sides are closed."""
-        client, side = tunnel.client, tunnel.backend_side
-        self.timer = tunnel.timer
-        if client is not None and side is not None:
-            self.stream.taken += client.bytes_in
-            self.stream.given += side.bytes_in - client.dropped
-        self.backend_side = None
-        self.over(tunnel.outcome, cut=True)
-
-    @property
-    def streaming(self) -> bool:
-        """Whether long silence is what this route expects of bodies."""
-        answer = self.answer
-        return (self.plan is not None and self.plan.settings.streaming) or (
-            answer is not None and (answer.get(b"content-type") or b"").startswith(b"text/event-stream")
-        )

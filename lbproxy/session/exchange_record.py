@@ -12,8 +12,8 @@ import msgspec
 
 from lbproxy import errors
 from lbproxy.http.messages import RequestHead
+from lbproxy.session.account import Account
 from lbproxy.session.conversation import Conversation
-from lbproxy.session.exchange import Exchange
 from lbproxy.session.record import FIELD, TryRecord, endpoint_text, last_timer, text_of, try_record
 
 # What the record says of a client that left before it was answered: no status was sent.
@@ -87,7 +87,7 @@ _Request = tuple[str, str, str, str, str, str, str]
 _UNREAD: _Request = ("http", "", "", "", "", "", "")
 
 
-def record_of_exchange(exchange: Exchange, ts: str, now: float, conns_process: int) -> ExchangeRecord:
+def record_of_exchange(exchange: Account, ts: str, now: float, conns_process: int) -> ExchangeRecord:
     """The record of an exchange that ended at `now`; `ts` is when its first byte came, as text."""
     conversation, head, stream = exchange.conversation, exchange.head, exchange.stream
     route, pool, backend, outcome = exchange.route, exchange.pool, exchange.served_by, exchange.outcome
@@ -171,7 +171,7 @@ def record_of_exchange(exchange: Exchange, ts: str, now: float, conns_process: i
     return record
 
 
-def status_of(exchange: Exchange) -> int:
+def status_of(exchange: Account) -> int:
     """What the client was answered; CLIENT_LEFT where it left before, 0 where it was cut without an answer."""
     status = exchange.status
     if not status and exchange.outcome.word == errors.CLIENT_GONE_IN_HEAD.word:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lbproxy.session.exchange import Exchange
+    from lbproxy.session.account import Account
 
 REPLAY_BYTES = 64 * 1024
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"})
@@ -39,7 +39,7 @@ class Replay:
             self.data += data
 
 
-def idempotent(exchange: Exchange) -> bool:
+def idempotent(exchange: Account) -> bool:
     """Whether the request may be acted upon twice. POST and PATCH may where the route trusts their Idempotency-Key."""
     head, plan = exchange.head, exchange.plan
     if head is None:
@@ -54,7 +54,7 @@ def idempotent(exchange: Exchange) -> bool:
     )
 
 
-def may_repeat(exchange: Exchange) -> bool:
+def may_repeat(exchange: Account) -> bool:
     """Whether the request may be acted upon twice, and all that was sent of it is still at hand."""
     head, replay = exchange.head, exchange.replay
     if head is None or not idempotent(exchange):

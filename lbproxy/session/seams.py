@@ -16,6 +16,7 @@ from lbproxy.routing import Route
 if TYPE_CHECKING:
     from lbproxy.http.messages import RequestHead
     from lbproxy.routing.keys import KeyOf
+    from lbproxy.session.account import Account
     from lbproxy.session.arrival import Arrival
     from lbproxy.session.conversation import Conversation
     from lbproxy.session.exchange import Exchange
@@ -226,7 +227,7 @@ class World(Protocol):
     def mirror(self, exchange: Exchange, head: RequestHead, body: bytes | None) -> None:
         """Make a copy for another pool, if the route still wants one: see mirroring.py."""
 
-    def answered(self, exchange: Exchange, now: float) -> None:
+    def answered(self, exchange: Account, now: float) -> None:
         """Count the end of an exchange and write its record."""
 
     def conversation_over(self, conversation: Conversation) -> None:

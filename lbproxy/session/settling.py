@@ -17,7 +17,7 @@ from lbproxy.http.writing import target_of
 from lbproxy.session.changing import facts_of
 
 if TYPE_CHECKING:
-    from lbproxy.session.exchange import Exchange
+    from lbproxy.session.account import Account
 
 # What is wrong with these requests is where they end, or nobody will read the rest of them.
 _LAST = frozenset(
@@ -42,7 +42,7 @@ _ALLOW = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _RETRY_AFTER = 5.0
 
 
-def settle(exchange: Exchange, head: RequestHead) -> str | None:
+def settle(exchange: Account, head: RequestHead) -> str | None:
     """The name of the pool that the request goes to, None when it has been answered here."""
     conversation, route, plan = exchange.conversation, exchange.route, exchange.plan
     front = conversation.front
@@ -79,14 +79,14 @@ def settle(exchange: Exchange, head: RequestHead) -> str | None:
     return None
 
 
-def _in_clear(exchange: Exchange) -> bool:
+def _in_clear(exchange: Account) -> bool:
     intro = exchange.intro
     if intro is not None and intro.scheme is not None:
         return intro.scheme not in (b"https", b"wss")
     return not exchange.conversation.front.secure
 
 
-def answer_error(exchange: Exchange, outcome: Outcome) -> None:
+def answer_error(exchange: Account, outcome: Outcome) -> None:
     """Answer for a failure, as the route or the listener wants it said."""
     plan, head, front = exchange.plan, exchange.head, exchange.conversation.front
     status = outcome.status
@@ -109,7 +109,7 @@ def answer_error(exchange: Exchange, outcome: Outcome) -> None:
     _say(exchange, answer, outcome, close=outcome in _LAST or head is None)
 
 
-def _say(exchange: Exchange, answer: Answer, outcome: Outcome, *, close: bool = False) -> None:
+def _say(exchange: Account, answer: Answer, outcome: Outcome, *, close: bool = False) -> None:
     hsts = exchange.conversation.front.hsts
     fields = answer.fields
     if hsts:
