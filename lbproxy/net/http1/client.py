@@ -1,28 +1,18 @@
-"""The connection of a client that speaks HTTP/1.1: requests are read from it, one after the other, answers written.
+"""The connection of a client that speaks HTTP/1.1: requests are read from it, one after the other.
 
-Owns what stands on the wire: heads, bodies, pipelining with a bounded read-ahead, the framing of answers, keep-alive
-and the close. Refuses to decide what a request gets: that is told by its exchange. Fills `ClientStream` and
+Owns what is read: heads, bodies, pipelining with a bounded read-ahead; and the end of the connection. What is written
+is in answering.py. Refuses to decide what a request gets: that is told by its exchange. Fills `ClientStream` and
 `HttpClientSide` of session/http_seams.py.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
 from fcntl import ioctl
 from struct import unpack
-from typing import Protocol
 
-from lbproxy.http.messages import CHUNKED, UNTIL_CLOSE, HttpError, RequestHead, ResponseHead
-from lbproxy.http.writing import (
-    CLOSE_LINE,
-    CONTINUE,
-    KEEP_LINE,
-    answer_head,
-    response_beginning,
-    response_framing,
-)
-from lbproxy.net.accepted import AcceptedShared, AcceptedSide
+from lbproxy.http.messages import HttpError, RequestHead
+from lbproxy.net.http1.answering import AnsweringSide, HttpShared
 from lbproxy.net.http1.bodies import BodyReader
 from lbproxy.net.polling import READ
 from lbproxy.net.relaying import RelaySide
@@ -41,53 +31,27 @@ _FIONREAD = 0x541B
 _APART, _HEAD, _HELD, _BODY = range(4)
 
 
-class HttpShared(AcceptedShared, Protocol):
-    """What connections that speak HTTP have in common."""
-
-    @property
-    def date(self) -> Callable[[], bytes]:
-        """The line of the field Date, for now."""
-
-
-class ClientConnection(BodyReader, AcceptedSide):
-    """See the module. Its `session` is the conversation, and a tunnel after an upgrade.
-
-    `corked` is the head of an answer that waits for the first bytes of its body. `persists` tells that another request
-    may follow.
-    """
+class ClientConnection(AnsweringSide):
+    """See the module. Its `session` is the conversation, and a tunnel after an upgrade."""
 
     __slots__ = (
         "chunks",
-        "conversation",
-        "corked",
         "drained",
         "expected",
         "framed",
-        "given",
-        "head",
         "left",
         "paused",
         "paused_at",
-        "persists",
         "rest",
         "state",
-        "taken",
         "trailing",
         "turning",
-        "whole",
     )
-    shared: HttpShared
 
     def __init__(self, shared: HttpShared, sock: Socket, conversation: Conversation) -> None:
         super().__init__(shared, sock, conversation)
-        self.conversation = conversation
         self.state = _APART
-        self.head: RequestHead | None = None
-        self.corked = b""
-        self.persists = True
-        self.whole = True
         self.turning = False
-        self.given = self.taken = 0
         self.paused = 0.0
         self.paused_at = -1.0
         self.left = 0
@@ -275,6 +239,18 @@ class ClientConnection(BodyReader, AcceptedSide):
             if self.pipe is not None:
                 self._give_pipe_back()
 
+    def skip_body(self) -> None:
+        """A small body that is here already is nobody's any more (threats.md F19); what has to be waited for ends the
+        connection instead.
+        """
+        head = self.head
+        if head is not None and self.state == _HELD and 0 < head.length <= len(self._kept) and not self.left:
+            self.taken += head.length
+            kept = self.take_kept()
+            self.whole = True
+            if len(kept) > head.length:
+                self._keep_ahead(kept[head.length :])
+
     def give(self, data: bytes | memoryview) -> None:
         """See BodyReader: what comes from here goes to the backend."""
         exchange = self.conversation.exchange
@@ -355,126 +331,7 @@ class ClientConnection(BodyReader, AcceptedSide):
             self._unpause()
             self.watch_reading()
 
-    # Answers.
-
-    def respond(self, head: ResponseHead, length: int, lines: bytes | None, extra: bytes) -> None:
-        """See ClientStream. The head waits for the first bytes of the body, so that they go together."""
-        request = self.head
-        conversation = self.conversation
-        assert request is not None
-        if (
-            not self.whole
-            or conversation.last
-            or conversation.requests >= conversation.gate.front.settings.max_requests
-        ):
-            self.persists = False
-        modern = request.minor >= 1
-        if length == UNTIL_CLOSE and not modern:
-            self.persists = False
-        if length == CHUNKED and not modern:
-            self.persists = False
-        if modern and self.persists and lines is None and not extra:
-            memo: bytes | None = head.memo
-            if memo is None:
-                memo = self._whole_head(head, length, head.kept, b"", modern=True)
-                # Where the body has no length of its own, its framing depends on the request: HEAD has none.
-                if (head.length is not None or head.chunked) and head.get(b"date") is not None:
-                    head.memo = memo
-            self.corked = memo
-            return
-        self.corked = self._whole_head(head, length, head.kept if lines is None else lines, extra, modern=modern)
-
-    def _whole_head(self, head: ResponseHead, length: int, lines: bytes, extra: bytes, *, modern: bool) -> bytes:
-        connection = b""
-        if not self.persists:
-            connection = CLOSE_LINE
-        elif not modern:
-            connection = KEEP_LINE
-        date = b"" if head.get(b"date") is not None else self.shared.date()
-        framing = response_framing(head, length, chunks=modern)
-        return b"".join((response_beginning(head), lines, date, extra, framing, connection, b"\r\n"))
-
-    @property
-    def reads_chunks(self) -> bool:
-        """Whether this client can be given a body in chunks."""
-        return self.head is not None and self.head.minor >= 1
-
-    def take(self, data: bytes | memoryview) -> bool:
-        """See BodyReader: a piece of the answer's body."""
-        corked = self.corked
-        if corked:
-            self.corked = b""
-            data = corked + data
-        self.given += len(data)
-        if self.pending is not None:
-            self.hold(data)
-            return False
-        try:
-            sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError as problem:
-            self.dropped += len(data)
-            self.write_failed(problem)
-            return True
-        if sent == len(data):
-            return True
-        self._stall_begins()
-        self.hold(memoryview(data)[sent:])
-        self._look_at_budget()
-        return False
-
-    def unsaid(self) -> bool:
-        """See ClientStream."""
-        corked, self.corked = self.corked, b""
-        return bool(corked)
-
-    def uncork(self) -> None:
-        """The body's first bytes are not there yet: let the head go alone."""
-        if self.corked:
-            self.take(b"")
-
-    def interim(self, head: ResponseHead) -> None:
-        """See ClientStream."""
-        data = b"%b%b\r\n" % (response_beginning(head), head.kept)
-        self.given += len(data)
-        self.write(data)
-
-    def go_on(self) -> None:
-        """See ClientStream."""
-        if self.head is not None and self.head.minor:
-            self.given += len(CONTINUE)
-            self.write(CONTINUE)
-
-    def reply(self, status: int, fields: Sequence[tuple[bytes, bytes]], body: bytes, *, close: bool) -> None:
-        """See ClientStream."""
-        head, conversation = self.head, self.conversation
-        if not self.whole:
-            self._skip_body()
-        if not self.whole or close or conversation.last:
-            self.persists = False
-        if conversation.requests >= conversation.front.settings.max_requests:
-            self.persists = False
-        connection = b"" if self.persists else CLOSE_LINE
-        if self.persists and head is not None and not head.minor:
-            connection = KEEP_LINE
-        out = answer_head(status, [*fields, (b"Date", self.shared.date()[6:-2])], len(body), connection)
-        if (head is None or head.method != b"HEAD") and status not in (204, 304):
-            out += body
-        self.given += len(out)
-        self.write(out)
-
-    def _skip_body(self) -> None:
-        """A small body that is here already is nobody's any more (threats.md F19); what has to be waited for ends the
-        connection instead.
-        """
-        head = self.head
-        if head is not None and self.state == _HELD and 0 < head.length <= len(self._kept) and not self.left:
-            self.taken += head.length
-            kept = self.take_kept()
-            self.whole = True
-            if len(kept) > head.length:
-                self._keep_ahead(kept[head.length :])
+    # What follows an exchange.
 
     def exchange_over(self) -> None:
         """See ClientStream."""
@@ -504,17 +361,6 @@ class ClientConnection(BodyReader, AcceptedSide):
         if not unread and self.sock is not None:
             unread = bool(unpack("i", ioctl(self.fd, _FIONREAD, b"\0\0\0\0"))[0])
         self.conversation.finish(gently=unread)
-
-    # Tunnels.
-
-    def tunnel(self, head: ResponseHead, lines: bytes | None, extra: bytes) -> None:
-        """See ClientStream."""
-        kept = head.kept if lines is None else lines
-        change = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
-        date = b"" if head.get(b"date") is not None else self.shared.date()
-        data = b"".join((response_beginning(head), kept, date, extra, change, b"\r\n"))
-        self.given += len(data)
-        self.write(data)
 
     def become_tunnel(self, tunnel: Tunnel, backend: BodyReader, rest: bytes) -> None:
         """From here on bytes go both ways as they come; `rest` came behind the head of the answer."""
