@@ -29,11 +29,14 @@ class ClientStream(Protocol):
     given: int
     taken: int
     whole: bool
-    paused: float
     touched: float
     moved: float
     dropped: int
     finished: bool
+
+    @property
+    def paused(self) -> float:
+        """Seconds in which more of the request's body was not wanted."""
 
     @property
     def held(self) -> int:

@@ -83,7 +83,7 @@ def _in_clear(exchange: Account) -> bool:
     intro = exchange.intro
     if intro is not None and intro.scheme is not None:
         return intro.scheme not in (b"https", b"wss")
-    return not exchange.conversation.front.secure
+    return exchange.conversation.facts.scheme != b"https"
 
 
 def answer_error(exchange: Account, outcome: Outcome) -> None:

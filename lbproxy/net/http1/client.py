@@ -40,8 +40,8 @@ class ClientConnection(AnsweringSide):
         "expected",
         "framed",
         "left",
-        "paused",
         "paused_at",
+        "paused_for",
         "rest",
         "state",
         "trailing",
@@ -52,7 +52,7 @@ class ClientConnection(AnsweringSide):
         super().__init__(shared, sock, conversation)
         self.state = _APART
         self.turning = False
-        self.paused = 0.0
+        self.paused_for = 0.0
         self.paused_at = -1.0
         self.left = 0
         self.chunks = None
@@ -177,6 +177,8 @@ class ClientConnection(AnsweringSide):
         self.expected = False
         self.chunks = None
         self.left = 0
+        self.paused_for = 0.0
+        self.paused_at = -1.0
 
     # The request's body.
 
@@ -278,13 +280,18 @@ class ClientConnection(AnsweringSide):
         if self.conversation.exchange is not None:
             self.conversation.exchange.stalled()
 
+    @property
+    def paused(self) -> float:
+        """See ClientStream."""
+        return self.paused_for + (self.shared.wheel.now - self.paused_at if self.paused_at >= 0 else 0.0)
+
     def _pause(self) -> None:
         if self.paused_at < 0:
             self.paused_at = self.shared.wheel.now
 
     def _unpause(self) -> None:
         if self.paused_at >= 0:
-            self.paused += self.shared.wheel.now - self.paused_at
+            self.paused_for += self.shared.wheel.now - self.paused_at
             self.paused_at = -1.0
 
     def body_ends(self, excess: bytes) -> None:
@@ -356,11 +363,13 @@ class ClientConnection(AnsweringSide):
             self.resume_reading()
 
     def _say_goodbye(self) -> None:
-        """Close so that the answer is heard, even if the client goes on sending."""
-        unread = not self.whole or bool(self._kept)
-        if not unread and self.sock is not None:
-            unread = bool(unpack("i", ioctl(self.fd, _FIONREAD, b"\0\0\0\0"))[0])
-        self.conversation.finish(gently=unread)
+        """Close so that the answer is heard, even if the client goes on sending: a plain close will do only where the
+        client itself has asked for it, and nothing of it is unread.
+        """
+        gently = not self.whole or bool(self._kept) or self.head is None or not self.head.close
+        if not gently and self.sock is not None:
+            gently = bool(unpack("i", ioctl(self.fd, _FIONREAD, b"\0\0\0\0"))[0])
+        self.conversation.finish(gently=gently)
 
     def become_tunnel(self, tunnel: Tunnel, backend: BodyReader, rest: bytes) -> None:
         """From here on bytes go both ways as they come; `rest` came behind the head of the answer."""
