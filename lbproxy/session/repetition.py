@@ -86,7 +86,7 @@ class Repetition(Account):
         if fresh or spoke or error is not TryError.CLOSED:
             pool.failed(backend, now, now - self.try_began, cut=True)
         if not spoke and error is not TryError.NONSENSE and self._wants_repeats and self._may_go_on(now):
-            self._next_try(error, detail, now, counted=True)
+            self._next_try(error, detail, now)
             return
         klass = "D" if spoke else "B" if self.reused else "C"
         self.note_try(Try(backend.id, str(backend.address), error, now - self.try_began, detail, klass, self.reused))
@@ -100,7 +100,7 @@ class Repetition(Account):
             return False  # what is at hand is better than nothing
         self.stream.hold_body()
         self._drop_side()
-        self._next_try(TryError.STATUS, f"status {status}", now, counted=True)
+        self._next_try(TryError.STATUS, f"status {status}", now)
         return True
 
     @property
@@ -123,7 +123,7 @@ class Repetition(Account):
             and pool.refusal((*self.tried, backend)) is None
         )
 
-    def _next_try(self, error: TryError, detail: str, now: float, *, counted: bool) -> None:
+    def _next_try(self, error: TryError, detail: str, now: float) -> None:
         """Go to another backend after a pause."""
         pool, backend = self.pool, self.backend
         assert pool is not None

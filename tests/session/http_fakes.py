@@ -136,6 +136,10 @@ class FakeStream(FakeSide):
             self._log.append("client.hold_body")
         self.to = None
 
+    def stop_body(self) -> None:
+        self._log.append("client.stop_body")
+        self.to = None
+
     # Answers.
 
     def respond(self, head: ResponseHead, length: int, lines: bytes | None, extra: bytes) -> None:

@@ -334,7 +334,7 @@ class Conversation:
             opening = opening_with() if header is None else opening_with(header=True, proxy_header=header)
         self.gate.opening = opening
         self.gate.sessions += 1
-        session = Relay(self, self.gate, peer, local, self.now)
+        session = Relay(self, self.gate, peer, local, self.now)  # type: ignore[arg-type]  # it speaks no HTTP
         client = FakeSide("client", self.log, self.now)
         self.sessions.append(session)
         self._clients[session] = client
