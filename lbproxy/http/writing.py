@@ -15,8 +15,8 @@ CHUNKED_LINE = b"Transfer-Encoding: chunked\r\n"
 CLOSE_LINE = b"Connection: close\r\n"
 KEEP_LINE = b"Connection: keep-alive\r\n"
 _UPGRADE = b"Connection: Upgrade\r\nUpgrade: %b\r\n"
-_TRAILERS = b"TE: trailers\r\nConnection: TE\r\n"
-_EXPECT = b"Expect: 100-continue\r\n"
+TRAILERS_LINES = b"TE: trailers\r\nConnection: TE\r\n"
+EXPECT_LINE = b"Expect: 100-continue\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -73,9 +73,9 @@ def request_framing(head: RequestHead, *, upgraded: bool = False) -> bytes:
     else:
         framing = b""
     if head.expect:
-        framing += _EXPECT
+        framing += EXPECT_LINE
     if head.te_trailers and not upgraded:
-        framing += _TRAILERS
+        framing += TRAILERS_LINES
     return framing
 
 

@@ -38,6 +38,7 @@ from lbproxy.session.conversation import Conversation
 from lbproxy.session.http_seams import Front
 from lbproxy.session.relay import Relay
 from lbproxy.session.seams import Opening
+from lbproxy.session.sticking import cookie_names
 
 # Accepted in one go at the most, so that a storm of new clients does not starve those who are here.
 _ACCEPTS = 32
@@ -130,6 +131,7 @@ class Listener:
             {page.status: page for page in settings.error_pages},
             timeouts,
             self._belongs,
+            cookie_names(pool.settings for pool in worker.pools.values()),
         )
 
     def _belongs(self, server_name: str | None, host: str) -> bool:

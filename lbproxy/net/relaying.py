@@ -24,7 +24,7 @@ from lbproxy.session.seams import Side
 
 _NEVER_LOOKED = -1
 # What comes out of TLS at once is a record, or a few: there must be room for it whenever a side is read.
-_ROOM_FOR_RECORDS = 32 * 1024
+ROOM_FOR_RECORDS = 32 * 1024
 
 
 class RelayShared(SecureShared, Protocol):
@@ -89,7 +89,7 @@ class RelaySide(SecureTransport):
 
     def handshake_over(self, failure: TlsFailure | None) -> None:
         """See SecureTransport; subclasses tell the session."""
-        self._most_kept = RECEIVE_BYTES - _ROOM_FOR_RECORDS
+        self._most_kept = RECEIVE_BYTES - ROOM_FOR_RECORDS
 
     def doRead(self) -> None:
         """See IReadDescriptor: one buffer from this side to the other."""

@@ -246,7 +246,7 @@ class Account(Seeker):
         """
         if self.phase == OVER:
             return
-        tunnel = self.tunnel
+        tunnel, self.tunnel = self.tunnel, None
         if tunnel is not None and tunnel.phase != OVER:
             tunnel.over(outcome, reset=cut)  # which ends this too
             return

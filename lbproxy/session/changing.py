@@ -12,6 +12,7 @@ from lbproxy.http.locations import REVEALING, public_location
 from lbproxy.http.messages import Field, RequestHead, ResponseHead
 from lbproxy.http.templates import Facts
 from lbproxy.http.writing import lines_of, target_of
+from lbproxy.session.sticking import carries, cleaned
 
 if TYPE_CHECKING:
     from lbproxy.session.account import Account
@@ -44,13 +45,12 @@ def outgoing(exchange: Account, head: RequestHead) -> Outgoing | None:
     plan, pool, intro = exchange.plan, exchange.pool, exchange.intro
     assert plan is not None
     assert pool is not None
-    sticking = None if pool.settings.http.sticky is None else exchange.world.sticking(pool)
-    if sticking is not None and not sticking.carries(head):
-        sticking = None
+    ours = exchange.conversation.front.sticky_cookies
+    marked = bool(ours) and carries(head, ours)
     upgrade = b""
-    if head.upgrade:
+    if head.upgrade and not pool.settings.http.http10:  # which knows no other protocol (RFC 9110, section 7.8)
         upgrade = b", ".join([name for name in head.upgrade.split(b", ") if name in plan.upgrades])
-    if plan.plain_request and intro is None and sticking is None and not upgrade and not exchange.mark:
+    if plan.plain_request and intro is None and not marked and not upgrade and not exchange.mark:
         return None
     client = exchange.conversation.facts
     path, query, authority = head.path, head.query, head.authority
@@ -59,8 +59,8 @@ def outgoing(exchange: Account, head: RequestHead) -> Outgoing | None:
         fields = passed_on(head, client.introducer.settings.traceparent)
     if not plan.settings.merge_slashes:
         path = head.unmerged
-    if sticking is not None:
-        fields = sticking.cleaned(fields)
+    if marked:
+        fields = cleaned(fields, ours)
     if plan.rewriter is not None or plan.request_edits is not None:
         facts = facts_of(exchange, head)
         if plan.rewriter is not None:

@@ -6,6 +6,7 @@ may be silent, and whether the answer at hand is the last one. Each request with
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from lbproxy import errors
@@ -215,7 +216,10 @@ class Conversation(Arrival):
             else:
                 client.close()
         self.left()
+        # They know each other; without this only the garbage collector could free them.
         self.client = None
+        with contextlib.suppress(AttributeError):  # there is none where the opening was not survived
+            del self.side
 
     def left(self) -> None:
         """Leave the listener."""

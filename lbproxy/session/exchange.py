@@ -90,6 +90,9 @@ class Exchange(Repetition):
             self.refuse(errors.NO_ROUTE)
             return
         self.pool = pool
+        if head.length == CHUNKED and pool.settings.http.http10:
+            self.refuse(errors.LENGTH_REQUIRED)  # HTTP/1.0 has no way to say where such a body ends
+            return
         world.http_factory.connect(self, self.read_at)
 
     def take(self, now: float) -> Backend | None:
@@ -140,9 +143,6 @@ class Exchange(Repetition):
         assert head is not None
         self.phase = ANSWER
         conversation, pool = self.conversation, self.pool
-        if head.length == CHUNKED and pool is not None and pool.settings.http.http10:
-            self.refuse(errors.LENGTH_REQUIRED)  # HTTP/1.0 has no way to say where such a body ends
-            return
         plan = self.plan
         if plan is None or pool is None or not plan.plain_request or self._speaks_for_itself(head):
             try:
@@ -157,6 +157,9 @@ class Exchange(Repetition):
             self.sent_at = -1.0
             side.ask(self)
             if self.backend_side is side:  # it may have been lost by now
+                if head.expect and pool is not None and pool.settings.http.http10:
+                    self.continued = True  # nobody else will say so
+                    self.stream.go_on()
                 self.stream.begin_body(side)
                 if self.sent_at < 0:
                     self.within(1.0 if head.expect else min(self.timeouts.request_body_idle, RATE_GRACE))
@@ -170,12 +173,7 @@ class Exchange(Repetition):
 
     def _speaks_for_itself(self, head: RequestHead) -> bool:
         """Whether there is something about this request that is not as in most."""
-        return bool(
-            self.intro is not None
-            or head.upgrade
-            or self.mark
-            or (self.pool is not None and self.pool.settings.http.sticky is not None)
-        )
+        return bool(self.intro is not None or head.upgrade or self.mark or self.conversation.gate.front.sticky_cookies)
 
     def body_sent(self) -> None:
         """The whole request has been given to the backend."""

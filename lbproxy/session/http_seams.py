@@ -116,7 +116,7 @@ class Front:
 
     `secure` tells that TLS is ended here. `hsts` is the line of Strict-Transport-Security, b"" for none. `timeouts` are
     those until a route is known. `belongs` tells whether a host may be asked for in a session that was begun for
-    a server name (None: without one).
+    a server name (None: without one). `sticky_cookies` are the names of all cookies of ours.
     """
 
     settings: HttpSettings
@@ -128,6 +128,7 @@ class Front:
     pages: dict[int, ErrorPage]
     timeouts: Timeouts
     belongs: Callable[[str | None, str], bool]
+    sticky_cookies: frozenset[bytes] = frozenset()
 
 
 __all__ = ["BackendStream", "ClientStream", "Field", "Front", "HttpClientSide", "RequestHead"]

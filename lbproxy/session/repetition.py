@@ -6,17 +6,12 @@ docs/retries.md): the same backend on a fresh connection, another backend after 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lbproxy.errors import TryError
+from lbproxy.http.messages import CHUNKED
 from lbproxy.session.account import Account
 from lbproxy.session.phases import CONNECT
-from lbproxy.session.repeating import may_repeat, pause_before
+from lbproxy.session.repeating import REPLAY_BYTES, may_repeat, pause_before
 from lbproxy.session.retrying import Try
-
-if TYPE_CHECKING:
-    pass
-
 
 # How long a try waits for the retry budget before it asks again, give or take a half (seconds).
 _BUDGET_PAUSE = 0.02
@@ -56,6 +51,16 @@ class Repetition(Account):
             return not self.again
         return not self.again and may_repeat(self)
 
+    @property
+    def daring(self) -> bool:
+        """Whether it could not be repeated: then it wants a connection that is surely alive. A body that cannot be
+        kept, or may turn out to be such, is a reason too.
+        """
+        head = self.head
+        if head is not None and (head.length == CHUNKED or head.length > REPLAY_BYTES):
+            return True
+        return not self.repeatable
+
     def unanswered(self, error: TryError, detail: str = "", *, rule: str = "", unsent: bool = False) -> None:
         """The backend's connection ended, or said something that is no HTTP, before the head of an answer.
 
@@ -81,6 +86,8 @@ class Repetition(Account):
             self.factory.dial_fresh(self, now)
             return
         if unsent:
+            self.phase = CONNECT
+            self.sent_at = -1.0
             self.dial_failed(TryError.RESET, detail)  # class A after all
             return
         if fresh or spoke or error is not TryError.CLOSED:

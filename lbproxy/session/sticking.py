@@ -6,13 +6,14 @@ how it is renewed. The binding itself is judged in `balancing/`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.learnt import LearntTable
 from lbproxy.balancing.sticky import CookieSeal, Seen
 from lbproxy.http.cookies import cookie_values, set_cookie, set_cookie_value, without_cookie
 from lbproxy.http.messages import Field, RequestHead, ResponseHead
+from lbproxy.model import PoolSettings
 from lbproxy.model_http import StickySettings
 
 _NEW = Seen(None, "N")
@@ -42,25 +43,6 @@ class Sticking:
         if backend is None:
             return Seen(None, "I")
         return Seen(backend, "V") if backend.sticks else Seen(None, "D")
-
-    def cleaned(self, fields: list[Field]) -> list[Field]:
-        """The fields of a request without our cookie, which is nobody else's business."""
-        if self.seal is None:
-            return fields
-        kept = []
-        for field in fields:
-            if field[0] == b"cookie":
-                value = without_cookie(field[1], self.seal.name)
-                if value != field[1]:
-                    if not value:
-                        continue
-                    field = (b"cookie", value, b"Cookie: %b\r\n" % value)
-            kept.append(field)
-        return kept
-
-    def carries(self, head: RequestHead) -> bool:
-        """Whether `cleaned` would take something out."""
-        return self.seal is not None and any(self.seal.name in raw for raw in _cookies(head))
 
     def bound(self, seen: Seen, backend: Backend, wall: float, *, secure: bool) -> tuple[bytes, bytes, str]:
         """What an answer of `backend` says to a client of ours, as lines and as the value of Set-Cookie (both b"" when
@@ -109,6 +91,38 @@ class Sticking:
             for value in cookie_values(raw, self._name):
                 return value
         return None
+
+
+def carries(head: RequestHead, names: frozenset[bytes]) -> bool:
+    """Whether `cleaned` would take something out."""
+    return any(name in raw for raw in _cookies(head) for name in names)
+
+
+def cleaned(fields: list[Field], names: frozenset[bytes]) -> list[Field]:
+    """The fields of a request without our cookies, those of other pools included: they are no backend's business, and
+    whoever has one is taken for the client that it was given to.
+    """
+    kept = []
+    for field in fields:
+        if field[0] == b"cookie":
+            value = field[1]
+            for name in names:
+                value = without_cookie(value, name)
+            if not value:
+                continue
+            if value != field[1]:
+                field = (b"cookie", value, b"Cookie: %b\r\n" % value)
+        kept.append(field)
+    return kept
+
+
+def cookie_names(pools: Iterable[PoolSettings]) -> frozenset[bytes]:
+    """What our cookies are called, of all pools that have one."""
+    return frozenset(
+        CookieSeal(pool.name, sticky, b"").name
+        for pool in pools
+        if (sticky := pool.http.sticky) is not None and sticky.kind == "cookie"
+    )
 
 
 def _cookies(head: RequestHead) -> list[bytes]:

@@ -42,7 +42,7 @@ from lbproxy.session.http_seams import Front
 from lbproxy.session.mirroring import Copies, mirror
 from lbproxy.session.phases import ANSWER, DATA, LAST, OVER
 from lbproxy.session.seams import Opening
-from lbproxy.session.sticking import Sticking
+from lbproxy.session.sticking import Sticking, cookie_names
 from lbproxy.session.tunnel import Tunnel
 from tests.session.session_fakes import LOCAL, PEER, START, FakeGate, FakeSide, FakeWheel
 
@@ -67,6 +67,7 @@ class FakeStream(FakeSide):
         self.paused = 0.0
         self.persists = True
         self.takes = False  # whether the peer acknowledges bytes although it is stalled
+        self.said_nothing = False  # whether the head of the answer has stayed with us
         self.to: FakeBackend | None = None
         self.body = b""
         self.sent_of_body = 0
@@ -152,7 +153,7 @@ class FakeStream(FakeSide):
         self._log.append(f"client<{head.status}" + ("" if self.persists else " close"))
 
     def unsaid(self) -> bool:
-        return False
+        return self.said_nothing
 
     def interim(self, head: ResponseHead) -> None:
         self._must_be_open("interim")
@@ -367,6 +368,7 @@ class Talk:
             {page.status: page for page in http.error_pages},
             own.over(Timeouts()),
             lambda _, host: host not in self.gate.wrong_names,
+            cookie_names(configuration.pools),
         )
 
     # World.

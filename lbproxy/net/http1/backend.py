@@ -16,7 +16,7 @@ from lbproxy.errors import BACKEND_CUT, BAD_BODY, RESPONSE_HEAD_LARGE, TryError
 from lbproxy.http.framing import body_of_response
 from lbproxy.http.messages import UNTIL_CLOSE, HttpError, RequestHead, ResponseHead
 from lbproxy.http.response_head import ResponseReader
-from lbproxy.http.writing import edited_beginning, request_beginning
+from lbproxy.http.writing import EXPECT_LINE, TRAILERS_LINES, edited_beginning, request_beginning
 from lbproxy.net.backend import BackendSide
 from lbproxy.net.http1.bodies import BULK, BodyReader
 from lbproxy.net.http1.client import ClientConnection
@@ -379,7 +379,7 @@ class BackendConnection(BodyReader, BackendSide):
     def body_bad(self, problem: HttpError) -> None:
         """See BodyReader."""
         if self.exchange is not None:
-            self.exchange.cut_short(BAD_BODY, problem.rule)
+            self.exchange.cut_short(BAD_BODY, "B7")
 
     def body_broken(self) -> None:
         """See BodyReader."""
@@ -470,6 +470,7 @@ def request_bytes(exchange: Exchange, head: RequestHead) -> bytes:
         data = edited_beginning(head, changed.path, changed.query, changed.authority, changed.lines, changed.upgrade)
         data += b"\r\n"
     if exchange.pool is not None and exchange.pool.settings.http.http10:
-        # Its framing lines are those of HTTP/1.0 too: chunks and interim answers have been ruled out before.
+        # Chunks have been ruled out before; of what else the writer says, HTTP/1.0 knows nothing. No value holds CRLF.
+        data = data.replace(EXPECT_LINE, b"", 1).replace(TRAILERS_LINES, b"", 1)
         return data.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)
     return data

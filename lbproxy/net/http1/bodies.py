@@ -14,7 +14,7 @@ from lbproxy.http.messages import CHUNKED, UNTIL_CLOSE, HttpError
 from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.relaying import RelaySide
 from lbproxy.net.splicing import SPLICE_BYTES, splice
-from lbproxy.net.transport import RECEIVE_BYTES, RECEIVE_VIEW
+from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW
 
 # From this many bytes still to come a pipe is worth its system calls.
 BULK = 128 * 1024
@@ -83,9 +83,10 @@ class BodyReader(RelaySide):
             return
         left = self.left
         # A little further than the body goes: what stands behind it is to be seen, but not all of it to be kept.
-        most = RECEIVE_BYTES if left < 0 else min(left + _BEYOND, RECEIVE_BYTES)
+        # TLS gives what is in a record, which is read whole: no event would tell of the rest.
+        most = RECEIVE_BYTES if left < 0 or self.channel is not None else min(left + _BEYOND, RECEIVE_BYTES)
         try:
-            count = self._receive(RECEIVE_VIEW[:most])
+            count = self._receive(RECEIVE_BUFFER if most == RECEIVE_BYTES else RECEIVE_VIEW[:most])
         except BlockingIOError:
             return
         except OSError as problem:

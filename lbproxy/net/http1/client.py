@@ -11,11 +11,11 @@ import errno
 from fcntl import ioctl
 from struct import unpack
 
-from lbproxy.http.messages import HttpError, RequestHead
+from lbproxy.http.messages import CHUNKED, HttpError, RequestHead
 from lbproxy.net.http1.answering import AnsweringSide, HttpShared
 from lbproxy.net.http1.bodies import BodyReader
 from lbproxy.net.polling import READ
-from lbproxy.net.relaying import RelaySide
+from lbproxy.net.relaying import ROOM_FOR_RECORDS, RelaySide
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.failures import TlsFailure
 from lbproxy.net.transport import RECEIVE_VIEW
@@ -26,6 +26,8 @@ from lbproxy.session.tunnel import Tunnel
 # What may be read ahead of the exchange under way (threats.md C1), and so what is read at once between bodies.
 _AHEAD = 16 * 1024
 _AHEAD_VIEW = RECEIVE_VIEW[:_AHEAD]
+# What TLS has begun to take out of its records has to be taken whole: no event would tell of the rest.
+_RECORDS_VIEW = RECEIVE_VIEW[:ROOM_FOR_RECORDS]
 _FIONREAD = 0x541B
 # What is being read: nothing of HTTP (opening or tunnel); a head; nothing, while an exchange is under way; its body.
 _APART, _HEAD, _HELD, _BODY = range(4)
@@ -92,13 +94,13 @@ class ClientConnection(AnsweringSide):
             RelaySide.doRead(self)
             return
         if state == _HEAD:
-            view = _AHEAD_VIEW
+            view = _AHEAD_VIEW if self.channel is None else _RECORDS_VIEW
         elif state == _HELD:
             room = _AHEAD - len(self._kept)
             if room <= 0:
                 self.unwatch(READ)
                 return
-            view = RECEIVE_VIEW[:room]
+            view = RECEIVE_VIEW[:room] if self.channel is None else _RECORDS_VIEW
         else:
             before = self.bytes_in
             self.read_body()
@@ -114,7 +116,8 @@ class ClientConnection(AnsweringSide):
         if not count:
             self.finished = True
             self.unwatch(READ)
-            self.conversation.client_ended()
+            if not self._may_be_whole or self.conversation.front.settings.abort_on_half_close:
+                self.conversation.client_ended()
             return
         self.touched = self.shared.wheel.now
         self.bytes_in += count
@@ -128,6 +131,15 @@ class ClientConnection(AnsweringSide):
             self._turn(kept + RECEIVE_VIEW[:count], self.conversation.head_began)
         else:
             self._turn(bytes(RECEIVE_VIEW[:count]), -1.0)
+
+    @property
+    def _may_be_whole(self) -> bool:
+        """Whether a FIN may stand behind the whole of a body that nobody reads yet: who reads it finds out."""
+        head = self.head
+        if self.state != _HELD or self.whole or head is None:
+            return False
+        length = self.left if self.expected else head.length
+        return length == CHUNKED or len(self._kept) >= length
 
     def _keep_ahead(self, data: bytes) -> None:
         if self.sock is not None:  # else nobody would ever take it back out of the budget

@@ -41,10 +41,11 @@ class HttpClientFactory(ProxyClientFactory):
         backend = session.backend
         assert backend is not None
         idle = self._shared.idle
-        if idle.count:
-            pool = session.pool
+        pool = session.pool
+        # A connection that waits was opened without a PROXY header: it cannot name this client (threats.md P7).
+        if idle.count and (pool is None or pool.settings.send_proxy is None):
             tls = None if pool is None or pool.settings.tls is None else self._balancer.tls_of(pool)
-            side = idle.take(backend, tls, now, sure=not session.repeatable)
+            side = idle.take(backend, tls, now, sure=session.daring)
             if side is not None:
                 backend.reuses_total += 1
                 session.reuse(side, now)
