@@ -238,6 +238,10 @@ class Account(Seeker):
             self.blamed = True
             pool.failed(backend, now, cut=True)
 
+    def broken(self, problem: BaseException) -> None:
+        """A fault of ours: the conversation ends, no other does."""
+        self.conversation.broken(problem)
+
     # The end.
 
     def over(self, outcome: Outcome, *, cut: bool = False) -> None:

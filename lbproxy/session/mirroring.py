@@ -1,7 +1,7 @@
 """Copies of requests for a second pool, whose answers nobody reads.
 
 Owns which requests are copied and how many copies may be under way. A copy is an exchange with nobody to answer: it is
-tried once, it never delays the one it was made from, and it leaves no record. It goes out once the request has been
+sent once, it never delays the one it was made from, and it leaves no record. It goes out once the request has been
 sent whole, with the body as it was sent.
 """
 
@@ -117,6 +117,11 @@ class Copy(Exchange):
         self.first_byte_at = self.world.clock()
         if answer.status == 101:
             self.over(errors.UPGRADE)
+
+    def broken(self, problem: BaseException) -> None:
+        """See Exchange: the original has nothing to do with it."""
+        self.world.fault(problem)
+        self.over(errors.INTERNAL)
 
     def over(self, outcome: Outcome, *, cut: bool = False) -> None:
         """See Exchange."""

@@ -20,7 +20,18 @@ from websockets.sync.client import connect as websocket
 from websockets.sync.server import ServerConnection, serve
 
 from tests.live.harness import Lbproxy, until
-from tests.live.http_peers import Answer, Asked, Do, Fields, RawClient, chunked, http_listener, request, upgraded
+from tests.live.http_peers import (
+    Answer,
+    Asked,
+    Chooses,
+    Do,
+    Fields,
+    RawClient,
+    chunked,
+    http_listener,
+    request,
+    upgraded,
+)
 from tests.live.http_scripts import Gate, Live, blocks, digest, large
 from tests.live.http_scripts import live_fixture as live_fixture
 from tests.live.http_scripts import shared_fixture as shared_fixture
@@ -355,6 +366,16 @@ class TestUpgrades:
         assert [asked.all(name) for name in (b"upgrade", b"connection", b"http2-settings")] == [[], [], []]
         assert asked.body == (body or b"")
 
+    def test_an_http_1_0_backend_is_asked_for_no_other_protocol(self, live: Live) -> None:
+        backend = live.recording()
+        live.serve(backend.address, pool='http.version = "1.0"')
+        with live.client() as client:
+            answer = client.ask(fields=UPGRADE)
+            assert (answer.status, answer.get(b"connection")) == (200, None)
+            assert client.ask().status == 200
+        assert backend.requests[0].version == b"HTTP/1.0"
+        assert [backend.requests[0].all(name) for name in (b"upgrade", b"connection")] == [[], []]
+
     def test_a_route_says_which_protocols_there_are(self, live: Live) -> None:
         backend = live.recording(
             lambda asked: upgraded(asked.get(b"upgrade") or b"") if asked.all(b"upgrade") else Answer()
@@ -464,6 +485,76 @@ class TestEvents:
         assert {client.answer().body for client in pollers} == {b"news"}
         outcomes = [record["outcome"] for record in live.records(40)]
         assert (outcomes.count("client_gone"), outcomes.count("ok")) == (2, 38)
+
+
+def test_nothing_spins_while_everybody_waits(live: Live, scheme: str, authority: Papers) -> None:
+    """Scenario 55: every state in which one side could be told of over and over."""
+    gate, over, ticker = Gate(), threading.Event(), Ticker(b"one", b"two")
+
+    def ends_its_half(conn: socket.socket, _ahead: bytes) -> None:
+        conn.sendall(b"x")
+        conn.shutdown(socket.SHUT_WR)
+        over.wait(PATIENCE)
+
+    def says_nothing(conn: socket.socket, _ahead: bytes = b"") -> None:
+        over.wait(PATIENCE)
+
+    answers: dict[str, Answer | Chooses] = {
+        "/slow": gate,
+        "/half": upgraded(then=ends_its_half),
+        "/silent": upgraded(then=says_nothing),
+        "/big": large(50_000_000),
+        "/chunks": large(50_000_000, framing="chunked"),
+        "/events": Answer(stream=ticker, framing="chunked", fields=EVENTS),
+    }
+    backend, stuck = live.recording(answers), live.scripted(says_nothing)
+    more = '[[route]]\nlistener = "in"\npath = "/stuck"\npool = "stuck"\n'
+    more += f'[pool.stuck]\nbackends = "{stuck.address}"\ncheck = false\n'
+    live.serve(backend.address, listener=_keys(scheme, authority), more=more)
+
+    def ask(wire: bytes, *, upgrade: bool = False) -> RawClient:
+        client = _client(live, scheme)
+        client.send(wire)
+        if upgrade:
+            assert client.answer(upgrade=True).status == 101
+        return client
+
+    def fill(client: RawClient, data: Iterator[bytes]) -> None:
+        with contextlib.suppress(OSError):
+            for piece in data:
+                client.sock.sendall(piece)
+
+    ask(request()).answer()
+    ask(request(target=b"/slow")).half_close()
+    ask(request(target=b"/half", fields=UPGRADE), upgrade=True).take(1)
+    ask(request(target=b"/silent", fields=UPGRADE), upgrade=True).half_close()
+    ask(request(target=b"/big"))
+    ask(request(target=b"/chunks"))
+    ask(request(target=b"/events"))
+    ask(request(b"PUT", b"/stuck", ((b"Content-Length", b"5"),), b"12"))
+    ask(b"GET / HT")
+    ahead = ask(request(target=b"/slow"))
+    uploads = ask(request(b"PUT", b"/stuck", ((b"Content-Length", b"50000000"),)))
+    many = (request(fields=((b"X-Pad", b"x" * 5000),)) for _ in range(2000))
+    threads = [
+        threading.Thread(target=fill, args=(client, data), daemon=True)
+        for client, data in ((ahead, many), (uploads, blocks(50_000_000)))
+    ]
+    for thread in threads:
+        thread.start()
+    ticker.step()
+    for _ in range(2):
+        gate.wait()
+    time.sleep(0.2)
+    share = live.proxy.cpu_share(0.5)
+    over.set()
+    gate.open()
+    ticker.step()
+    for client in (ahead, uploads):
+        client.reset()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert share < 0.2
 
 
 class TestBulk:

@@ -262,10 +262,10 @@ class FakeHttpFactory:
         self.dial(session, now)
 
     def dial(self, session: Any, now: float) -> None:
-        waiting = self.idle.get(session.backend.id)
+        waiting = self.idle.get(session.backend.id) if session.pool.settings.send_proxy is None else None
         if waiting:
             side = waiting.pop()
-            if session.repeatable or now - side.idle_since < 1.0:
+            if not session.daring or now - side.idle_since < 1.0:
                 self._talk.log.append(f"reuse {side.name}")
                 session.reuse(side, now)
                 return

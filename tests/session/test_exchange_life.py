@@ -664,6 +664,23 @@ class TestBackendsThatSpeakHttp10:
         ]
         talk.check_over()
 
+    def test_nobody_changes_the_protocol(self) -> None:
+        talk = Talk(pools=[web_pool("o", "old", http=HttpPoolSettings(http10=True))])
+        talk.pools["web"] = talk.pools["old"]
+        exchange = talk.asked_and_sent(fields="Connection: Upgrade|Upgrade: websocket")
+        assert b"Upgrade" not in talk.side(exchange).asked
+
+    def test_a_client_that_waits_with_its_body_is_told_to_go_on(self) -> None:
+        talk = Talk(pools=[web_pool("o", "old", http=HttpPoolSettings(http10=True))])
+        talk.pools["web"] = talk.pools["old"]
+        exchange = talk.asks(method="PUT", length=5, fields="Expect: 100-continue")
+        talk.did()
+        exchange.connected()
+        assert talk.did() == ["o.ask PUT /", "client<100 of ours", "client>o"]
+        assert b"Expect" not in talk.side(exchange).asked
+        talk.passes(3)
+        assert talk.did() == []
+
     def test_the_request_says_so(self) -> None:
         talk = Talk(pools=[web_pool("o", "old", http=HttpPoolSettings(http10=True))])
         talk.pools["web"] = talk.pools["old"]

@@ -305,6 +305,14 @@ class TestClassB:
         assert exchange.phase == CONNECT
         assert not exchange.reused
 
+    @pytest.mark.parametrize("parts", [{"chunked": True}, {"length": REPLAY_BYTES + 1}])
+    def test_nor_does_what_may_be_too_long_to_be_kept(self, parts: dict[str, Any]) -> None:
+        talk = Talk()
+        first = talk.asked_and_sent()
+        talk.ok(first)
+        talk.passes(1.5)
+        assert not talk.asks(first.conversation, method="PUT", **parts).reused
+
     def test_what_can_goes_on_any(self) -> None:
         talk = Talk()
         first = talk.asked_and_sent()

@@ -69,6 +69,13 @@ class TestCookiesOfOurs:
         assert asked.count(b"Cookie") == 1
         assert b"\r\nX-A: 1\r\n" in asked
 
+    def test_nor_is_that_of_another_pool(self) -> None:
+        """Whoever has it is taken for the client that it was given to."""
+        http = HttpPoolSettings(sticky=StickySettings(keys=(KEY,), name="other"))
+        talk = Talk(pools=[web_pool("x", "other", http=http)])
+        exchange = talk.asked_and_sent(fields="Cookie: other=v1.x; a=1")
+        assert b"\r\nCookie: a=1\r\n" in talk.side(exchange).asked
+
     def test_other_cookies_stay_byte_for_byte(self) -> None:
         talk = sticky_talk()
         exchange = talk.asked_and_sent(fields='Cookie: a="x;y" ; b=\xa1z')

@@ -454,7 +454,7 @@ class BackendConnection(BodyReader, BackendSide):
         if self.state == _APART:
             super().broken(problem)
         elif exchange is not None:
-            exchange.conversation.broken(problem)
+            exchange.broken(problem)
         else:
             self.retire()
             self.shared.fault(problem)
