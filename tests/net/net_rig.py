@@ -23,6 +23,9 @@ from lbproxy.net.tls.sites import Site
 from lbproxy.net.worker import Worker
 from lbproxy.preamble import ClientHello
 from lbproxy.routing import Route
+from lbproxy.session.arrival import Arrival
+from lbproxy.session.conversation import Conversation
+from lbproxy.session.http_seams import Front
 from lbproxy.session.phases import DATA, OVER
 from lbproxy.session.record import RelayRecord, record_of
 from lbproxy.session.relay import Relay
@@ -121,6 +124,8 @@ class RigGate:
 
     name = "rig"
 
+    front: Front
+
     def __init__(self, route: Route) -> None:
         self.sessions = 0
         self.inside: list[str] = []
@@ -133,15 +138,15 @@ class RigGate:
     def find_route(self, client_ip: str, server_name: str | None, protocols: tuple[bytes, ...]) -> Route | None:
         raise AssertionError("there is only one route")
 
-    def secure(self, session: Relay, hello: ClientHello) -> None:
+    def secure(self, session: Arrival, hello: ClientHello) -> None:
         assert isinstance(session.client, AcceptedSide)
         assert self.site is not None
         session.client.ask_handshake(self.site)
 
-    def handshake_ended(self, session: Relay, result: str, message: str) -> None:
+    def handshake_ended(self, session: Arrival, result: str, message: str) -> None:
         self.handshakes.append((result, message))
 
-    def complain(self, session: Relay, word: str, message: str) -> None:
+    def complain(self, session: Arrival, word: str, message: str) -> None:
         self.complaints.append((word, message))
 
     def admit(self, client_ip: str) -> Outcome | None:
@@ -199,7 +204,7 @@ class Rig:
 
     # The script.
 
-    def _ended(self, session: Relay, now: float) -> None:
+    def _ended(self, session: Relay | Conversation, now: float) -> None:
         self.records.append(record_of(session, "", now, 0))
 
     def accept(self, send: int = 0, receive: int = 0, begin: bool = True) -> tuple[Relay, socket.socket]:

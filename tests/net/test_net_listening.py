@@ -20,6 +20,7 @@ from lbproxy.net.admission import Total
 from lbproxy.net.listening import Listener
 from lbproxy.net.worker import Worker
 from lbproxy.routing import RoutingTable
+from lbproxy.session.conversation import Conversation
 from lbproxy.session.relay import Relay
 from tests.net.net_rig import hand_reactor, tcp_listener, turn
 
@@ -56,7 +57,7 @@ class Door:
     def unreachable(self, backend: object) -> None:
         raise AssertionError("nobody is unreachable here")
 
-    def over(self, session: Relay, now: float) -> None:
+    def over(self, session: Relay | Conversation, now: float) -> None:
         self.ended.append(session.outcome.word)
 
     def fault(self, problem: BaseException) -> None:

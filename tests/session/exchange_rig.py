@@ -30,7 +30,7 @@ def head_of(text: bytes = REQUEST) -> RequestHead:
 def conversation_of(peer: tuple[str, int] = PEER) -> Any:
     """A client of listener "web" whose first request has come."""
     world = SimpleNamespace(new_id=lambda: "id1", wheel=FakeWheel(START))
-    conversation = Conversation(world, FakeGate([], {}), peer, LOCAL, START)  # type: ignore[arg-type]  # no more is used
+    conversation = Conversation(world, FakeGate([], {}), peer, LOCAL, START)
     conversation.requests = 1
     return conversation
 

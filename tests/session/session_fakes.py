@@ -18,6 +18,8 @@ from lbproxy.errors import Outcome, TryError
 from lbproxy.model import BackendSettings, PoolSettings, Timeouts
 from lbproxy.preamble import ClientHello
 from lbproxy.routing import Route
+from lbproxy.session.arrival import Arrival
+from lbproxy.session.http_seams import Front
 from lbproxy.session.phases import DATA, OVER
 from lbproxy.session.record import RelayRecord, record_of
 from lbproxy.session.relay import Relay
@@ -172,6 +174,8 @@ class FakeGate:
     ends of handshakes in `handshakes`.
     """
 
+    front: Front
+
     def __init__(self, log: list[str], routes: Mapping[str | None, Route | None]) -> None:
         self.name = "web"
         self.opening = Opening()
@@ -190,17 +194,17 @@ class FakeGate:
         self.asked_route.append((client_ip, server_name, protocols))
         return self.routes.get(server_name, self.routes.get(None))
 
-    def secure(self, session: Relay, hello: ClientHello) -> None:
+    def secure(self, session: Arrival, hello: ClientHello) -> None:
         assert isinstance(session.client, FakeSide)
         session.client.take_kept()  # it belongs to the handshake
         session.client.bytes_in = 0
         self.hellos.append(hello)
         self._log.append(f"secure {hello.server_name}")
 
-    def handshake_ended(self, session: Relay, result: str, message: str) -> None:
+    def handshake_ended(self, session: Arrival, result: str, message: str) -> None:
         self.handshakes.append((result, message))
 
-    def complain(self, session: Relay, word: str, message: str) -> None:
+    def complain(self, session: Arrival, word: str, message: str) -> None:
         self.complaints.append((word, message))
 
     def admit(self, client_ip: str) -> Outcome | None:
