@@ -31,6 +31,8 @@ _KINDS = {
     b"te": _TE,
     b"expect": _EXPECT,
 }
+# Fields that only we may say: who has them is a copy of a request.
+_OURS = frozenset((b"x-mirror", b"x_mirror"))
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _OPTIONS = frozenset((b"close", b"keep-alive"))
 # What `Connection` says: close, keep-alive, upgrade, and the fields to remove.
@@ -50,7 +52,7 @@ def kind_of(name: bytes, *, drop_underscores: bool) -> int:
         return kind
     if is_origin(name):
         return _ORIGIN
-    if name in HOP_BY_HOP or name in CLIENT_CERT_NAMES:
+    if name in HOP_BY_HOP or name in CLIENT_CERT_NAMES or name in _OURS:
         return _DROPPED
     if b"_" in name:
         # Many servers behind us take "_" and "-" for the same.

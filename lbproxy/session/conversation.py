@@ -25,6 +25,8 @@ from lbproxy.session.seams import Gate, Side, World
 
 # Nobody is asked later than this by the wheel, whatever was wanted (seconds; a little less than its turn).
 _TURN = 50.0
+# What a client that has not asked for anything yet is given when the listener ends (seconds).
+_LAST_CHANCE = 2.0
 
 
 class Conversation(Arrival):
@@ -35,7 +37,18 @@ class Conversation(Arrival):
     the wheel asks, so that most requests need not tell it anything.
     """
 
-    __slots__ = ("exchange", "facts", "head_began", "last", "look", "record_memo", "requests", "side", "waiting_since")
+    __slots__ = (
+        "drained_at",
+        "exchange",
+        "facts",
+        "head_began",
+        "last",
+        "look",
+        "record_memo",
+        "requests",
+        "side",
+        "waiting_since",
+    )
 
     # A conversation has none of these, and its record says so.
     route = None
@@ -58,6 +71,7 @@ class Conversation(Arrival):
         self.last = False
         self.waiting_since = self.head_began = now
         self.look = 0.0
+        self.drained_at = -1.0
         # What all records of this connection say; see session/exchange_record.py.
         self.record_memo: Any = None
 
@@ -183,10 +197,17 @@ class Conversation(Arrival):
         return self.phase == REQUEST and self.exchange is None and bool(self.requests) and not self.side.begun
 
     def drain(self) -> None:
-        """No further request shall come: end now if none is under way, else with its answer."""
+        """No further request shall come: end now if none is under way, else with its answer. Whoever has just come is
+        given a moment: its first request may be on its way, and is answered.
+        """
         self.last = True
-        if self.phase == REQUEST and self.exchange is None and not self.side.begun:
-            self.over(errors.OK)
+        if self.phase != REQUEST or self.exchange is not None or self.side.begun:
+            return
+        if self.requests:
+            self.over(errors.OK, gently=True)
+        else:
+            self.drained_at = self.world.clock()
+            self.within(_LAST_CHANCE)
 
     def over(self, outcome: Outcome, *, reset: bool = False, gently: bool = False) -> None:
         """See Arrival. Within an exchange it is the exchange that ends."""
@@ -254,6 +275,8 @@ class Conversation(Arrival):
         if self.side.begun or not self.requests:
             # The first head has its time from the accept on, or the end of the handshake.
             left = (self.head_began if self.requests else self.waiting_since) + timeouts.request_head - now
+            if self.drained_at >= 0 and not self.side.begun:
+                left = min(left, self.drained_at + _LAST_CHANCE - now)
             if left > 0:
                 return left
             self.timer = "request_head"

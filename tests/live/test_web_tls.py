@@ -159,6 +159,19 @@ class TestListeners:
                 assert client.answer().body == b"/%d" % number
             sending.join(PATIENCE)
 
+    def test_requests_in_the_record_of_a_bodys_end_are_answered(self, live: Live, authority: Papers) -> None:
+        """C1, F19"""
+        backend = live.recording()
+        live.serve(backend.address, listener=tls_keys(authority.issue(NAME)))
+        behind = [request(target=b"/%d" % n, fields=((b"X-Pad", b"x" * 1000),)) for n in range(14)]
+        with https(live) as client:
+            for size in (10, 300):
+                client.send(request(b"PUT", b"/%d" % size, ((b"Content-Length", b"%d" % size),)))
+                _wait_for_head(backend, b"/%d" % size)
+                client.send(b"x" * size + b"".join(behind))
+                assert [client.answer().status for _ in range(15)] == [200] * 15
+        assert {one.size for one in backend.wait_for(30)} == {0, 10, 300}
+
     @pytest.mark.parametrize("encrypted", [False, True])
     def test_bodies_and_requests_in_records_of_any_size(self, live: Live, authority: Papers, encrypted: bool) -> None:
         """Scenarios 54, 56 and 57, with TLS"""
@@ -223,6 +236,10 @@ class TestListeners:
         live.record()
         until(lambda: not backend.open, "the backend's connection was ended")
         assert [one.complete for one in backend.requests] == [False]
+
+
+def _wait_for_head(backend: Recording, target: bytes) -> None:
+    until(lambda: any(one.target == target for one in list(backend.requests)), "the head has come")
 
 
 def _send_in_pieces(client: RawClient, bodies: Sequence[bytes], chance: random.Random) -> None:
@@ -598,9 +615,11 @@ class TestQuickForm:
                     assert hashlib.sha256(client.ask(target=b"/big").body).hexdigest() == digest(BIG)
                     upload(client, request(b"PUT", b"/up", ((b"Content-Length", b"%d" % BIG),)), BIG)
                     assert client.answer().status == 200
-                    client.send(b"".join(request(fields=((b"X-Pad", b"x" * n),)) for n in range(0, 1500, 20)))
-                    assert {client.answer().status for _ in range(75)} == {200}
-                assert backend.wait_for(77)[1].digest == digest(BIG)
+                    # Records that end anywhere in what is read at once.
+                    heads = [request(fields=((b"X-Pad", b"x" * n),)) for n in range(0, 12_000, 97)]
+                    client.send(*heads, b"".join(heads))
+                    assert {client.answer().status for _ in range(2 * len(heads))} == {200}
+                assert backend.wait_for(2 + 2 * len(heads))[1].digest == digest(BIG)
                 assert len({one.connection for one in backend.requests}) == 1
             finally:
                 process.send_signal(signal.SIGINT)

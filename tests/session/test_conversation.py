@@ -189,6 +189,24 @@ class TestEnds:
         assert not conversation.idle
         talk.check_over()
 
+    def test_one_that_has_just_come_may_ask_once(self) -> None:
+        talk = Talk()
+        conversation = talk.accept()
+        conversation.drain()
+        talk.passes(1.5)
+        assert conversation.phase == REQUEST, "its first request may be on its way"
+        talk.ok(talk.asked_and_sent(conversation))
+        assert talk.records[0].outcome == "ok"
+        talk.check_over()
+
+    def test_one_that_has_just_come_and_asks_for_nothing_ends_soon(self) -> None:
+        talk = Talk()
+        conversation = talk.accept()
+        conversation.drain()
+        talk.passes(3.0)
+        assert conversation.phase == OVER
+        talk.check_over()
+
     def test_one_whose_next_request_has_begun_does_not(self) -> None:
         talk = Talk()
         conversation = talk.accept()

@@ -19,6 +19,8 @@ from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW
 # From this many bytes still to come a pipe is worth its system calls.
 BULK = 128 * 1024
 _BEYOND = 8 * 1024
+# What comes in pieces smaller than this is passed on as far as it is there, be it a part of a chunk.
+_TRICKLE = 16 * 1024
 
 
 class BodyReader(RelaySide):
@@ -149,6 +151,8 @@ class BodyReader(RelaySide):
         else:
             out = self._again(reader, whole)
         if not reader.done:
+            if self.rest and self.drained and len(whole) < _TRICKLE and self.framed:
+                out += self._hasten(reader)
             if out:
                 self.give(out)
             return
@@ -157,6 +161,16 @@ class BodyReader(RelaySide):
         self.body_ends(excess)
         self.give(out)
         self.body_over()
+
+    def _hasten(self, reader: ChunkReader) -> bytes:
+        """The beginning of a chunk whose end may be long in coming: what is there of it, as a chunk of ours."""
+        rest = self.rest
+        try:
+            used = reader.read(rest)
+        except HttpError:
+            return b""  # it is told again, when it is presented again
+        self.rest = rest[used:]
+        return self._again(reader, rest)
 
     def _again(self, reader: ChunkReader, data: bytes) -> bytes:
         """The payload in chunks of ours, or as it is."""

@@ -153,6 +153,16 @@ class TestBodies:
             assert rig.worker.pipes.in_use == 0
             rig.exchange(client, backend=backend)
 
+    def test_the_part_of_a_chunk_that_is_there_does_not_wait_for_the_rest(self) -> None:
+        with http_rig() as rig:
+            rig.backends()
+            client, backend = asked(rig)
+            put(backend, told(b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\na\r\nhalf "))
+            assert dechunked(rig.hears(client, b"half \r\n").partition(b"\r\n\r\n")[2] + b"0\r\n\r\n") == b"hellohalf "
+            put(backend, b"of it\r\n0\r\n\r\n")
+            assert dechunked(rig.hears(client, b"0\r\n\r\n")) == b"of it"
+            rig.exchange(client, backend=backend)
+
     @pytest.mark.parametrize("step", [1, 9, 1000])
     @pytest.mark.parametrize("trailers", [True, False])
     def test_a_body_in_chunks(self, step: int, trailers: bool) -> None:
