@@ -615,11 +615,14 @@ class TestQuickForm:
                     assert hashlib.sha256(client.ask(target=b"/big").body).hexdigest() == digest(BIG)
                     upload(client, request(b"PUT", b"/up", ((b"Content-Length", b"%d" % BIG),)), BIG)
                     assert client.answer().status == 200
-                    # Records that end anywhere in what is read at once.
-                    heads = [request(fields=((b"X-Pad", b"x" * n),)) for n in range(0, 12_000, 97)]
-                    client.send(*heads, b"".join(heads))
-                    assert {client.answer().status for _ in range(2 * len(heads))} == {200}
-                assert backend.wait_for(2 + 2 * len(heads))[1].digest == digest(BIG)
+                    # One small record, one that is as long as they get and is read in two pieces, many small ones.
+                    whole = request(fields=((b"X-Pad", b"x" * 500),)) * 50
+                    process.send_signal(signal.SIGSTOP)
+                    client.send(whole[:100], whole[100:16_484])
+                    client.send(*(whole[at : at + 500] for at in range(16_484, len(whole), 500)))
+                    process.send_signal(signal.SIGCONT)
+                    assert [client.answer().status for _ in range(50)] == [200] * 50
+                assert backend.wait_for(52)[1].digest == digest(BIG)
                 assert len({one.connection for one in backend.requests}) == 1
             finally:
                 process.send_signal(signal.SIGINT)
