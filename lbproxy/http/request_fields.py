@@ -30,6 +30,11 @@ _KINDS = {
     b"upgrade": _UPGRADE,
     b"te": _TE,
     b"expect": _EXPECT,
+    # Those whose lines are new most often: one look tells that nothing is to be done about them.
+    b"cookie": PLAIN,
+    b"referer": PLAIN,
+    b"user-agent": PLAIN,
+    b"if-none-match": PLAIN,
 }
 # Fields that only we may say: who has them is a copy of a request.
 _OURS = frozenset((b"x-mirror", b"x_mirror"))

@@ -103,7 +103,7 @@ class RequestReader:
                 if error.rule == "F8" and lines[1][:1] in (b" ", b"\t"):
                     raise _bad("S9", "there is a blank before the first field") from None
                 raise
-            if end <= MEMO_HEAD and self._known(text):
+            if end <= MEMO_HEAD and lines[0] in self._lines and self._known(text):
                 if len(self._heads) >= MEMO_HEADS:
                     self._heads.clear()
                 self._heads[text] = head

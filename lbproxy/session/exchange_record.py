@@ -84,6 +84,9 @@ _Tls = tuple[str, str, str, str, str, bool]
 _Ends = tuple[str, str, str, _Tls | None]
 # What all records of equal heads say, from `protocol` on.
 _Request = tuple[str, str, str, str, str, str, str]
+# Methods, hosts and names of clients that have been seen, as text.
+_MOST_TEXTS = 512
+_texts: dict[bytes, str] = {}
 _UNREAD: _Request = ("http", "", "", "", "", "", "")
 
 
@@ -184,20 +187,30 @@ def _request(head: RequestHead) -> _Request:
     referer = user_agent = ""
     for name, value, _ in head.fields:
         if name == b"user-agent":
-            user_agent = user_agent or text_of(value)
+            user_agent = user_agent or _usual(value)
         elif name == b"referer":
             referer = referer or text_of(value)
     query = head.query
     head.memo_record = request = (
         "HTTP/1.1" if head.minor else "HTTP/1.0",
-        text_of(head.method),
-        text_of(head.host),
+        _usual(head.method),
+        _usual(head.host),
         text_of(head.path),
         text_of(query) if query else "",
         referer,
         user_agent,
     )
     return request
+
+
+def _usual(raw: bytes) -> str:
+    """As text_of, for what many requests have in common."""
+    text = _texts.get(raw)
+    if text is None:
+        if len(_texts) >= _MOST_TEXTS:
+            _texts.clear()
+        text = _texts[raw[:FIELD]] = text_of(raw)
+    return text
 
 
 def _ends(conversation: Conversation) -> _Ends:
