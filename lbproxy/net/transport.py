@@ -218,6 +218,8 @@ class Transport:
         if self.sock is None:
             return 0
         queued: int = struct.unpack("i", ioctl(self.fd, _SIOCOUTQ, b"\0\0\0\0"))[0]
+        if self.shut and queued:
+            queued -= 1  # our FIN counts as a byte, and a peer that is gone never acknowledges it
         return queued + self.held
 
     @property

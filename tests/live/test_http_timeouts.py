@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import repeat
 
 import pytest
@@ -106,14 +106,16 @@ class TestHeads:
         slow = [live.client() for _ in range(500)]
         for number, client in enumerate(slow):
             client.send(b"GET / HT" if number % 2 else request(b"POST", fields=((b"Content-Length", b"9"),)))
-        with live.client() as client:
-            for _ in range(50):
-                began = time.monotonic()
-                assert client.ask().status == 200
-                assert time.monotonic() - began < 0.5
-        for client in slow:
-            assert client.answer().status == 408
-            client.close()
+        with ExitStack() as stack:
+            for client in slow:
+                stack.callback(client.close)
+            with live.client() as client:
+                for _ in range(50):
+                    began = time.monotonic()
+                    assert client.ask().status == 200
+                    assert time.monotonic() - began < 2.0  # of a machine that may be busy with other tests
+            for client in slow:
+                assert client.answer().status == 408
         assert not any(asked.complete for asked in backend.requests if asked.method == b"POST")
 
 

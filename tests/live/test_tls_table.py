@@ -860,7 +860,7 @@ def test_l18_a_flood_of_hellos_hurts_neither_new_clients_nor_old_ones(
     for _ in range(300):
         client = stack.enter_context(TlsClient(port, context, "www.example"))
         client.send_plain(client.client_hello())
-    until(lambda: proxy.status()["sessions"] == 301, "all have been accepted")
+    until(lambda: proxy.status()["sessions"] >= 290, "nearly all have been accepted, and few have been cut")
     assert established.ask(b"meanwhile") == b"meanwhile"
     began = time.monotonic()
     assert ask_tls(port, context, "www.example").data == b"question"
