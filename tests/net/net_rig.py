@@ -47,6 +47,8 @@ def hand_reactor() -> Iterator[ProxyReactor]:
                 left.close()
         for call in reactor.getDelayedCalls():
             call.cancel()
+        for waker in reactor._internalReaders:  # Twisted never closes its own pipe
+            waker.connectionLost(None)
         reactor.epoll.close()
 
 
