@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from lbproxy.addresses import Address, NetworkSet
+from lbproxy.model_cache import CacheSettings
 from lbproxy.model_http import HttpCheck, HttpPoolSettings, HttpRouteSettings, HttpSettings, LoadReport
 from lbproxy.model_tls import BackendTlsSettings, TlsSettings
 
@@ -276,6 +277,7 @@ class Configuration:
     limits: LimitSettings = LimitSettings()
     control: ControlSettings = ControlSettings()
     stop: StopSettings = StopSettings()
+    cache: CacheSettings = CacheSettings()
     file: str | None = None
     pool_by_name: dict[str, PoolSettings] = field(init=False, repr=False, compare=False, hash=False)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lbproxy.addresses import NetworkSet
+from lbproxy.model_cache import CompressSettings, DecompressSettings, RouteCacheSettings
 
 ValueKind = Literal["exact", "prefix", "regex", "present", "absent"]
 StickyKind = Literal["cookie", "client_ip", "header", "learnt_cookie"]
@@ -134,6 +135,10 @@ class HttpRouteSettings:
     Exactly one of the route's `pool`, `split`, `redirect` and `answer` is set. `retry_statuses` are tried again for
     idempotent requests, like `retry_idempotent` lost ones. `max_body` is in bytes, None for
     no limit; 0 allows none. `streaming` puts `tunnel_idle` in place of the idle clocks of bodies.
+
+    With `cache`, answers are stored and served again; `cache_bypass` are requests that neither look nor store,
+    `cache_no_store` those that only look. `compress` says what is compressed for clients, `decompress` that
+    compressed bodies of requests are unpacked for backends.
     """
 
     condition: Condition = Condition()
@@ -154,6 +159,11 @@ class HttpRouteSettings:
     merge_slashes: bool = True
     conceal: bool = False
     error_pages: tuple[ErrorPage, ...] = ()
+    cache: RouteCacheSettings | None = None
+    cache_bypass: tuple[Condition, ...] = ()
+    cache_no_store: tuple[Condition, ...] = ()
+    compress: CompressSettings | None = None
+    decompress: DecompressSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "lbproxy"
 
-VALUES = {"model", "model_http", "model_tls", "errors", "addresses"}
-DECISIONS = VALUES | {"balancing", "routing", "preamble", "http"}
+VALUES = {"model", "model_cache", "model_http", "model_tls", "errors", "addresses"}
+DECISIONS = VALUES | {"balancing", "routing", "preamble", "http", "cache", "compress"}
 DATA_PATH = DECISIONS | {"session", "net", "certificates"}
 
 # Module or package below lbproxy -> what else below lbproxy it may import.
@@ -24,13 +24,16 @@ ARROWS: dict[str, set[str]] = {
     "": set(),
     "addresses": set(),
     "errors": set(),
-    "model": {"addresses", "model_http", "model_tls"},
-    "model_http": {"addresses"},
+    "model": {"addresses", "model_cache", "model_http", "model_tls"},
+    "model_cache": set(),
+    "model_http": {"addresses", "model_cache"},
     "model_tls": set(),
     "certificates": VALUES,
     "config": VALUES | {"certificates", "http", "routing"},
     "http": VALUES,
     "balancing": VALUES,
+    "cache": VALUES | {"http", "compress"},
+    "compress": VALUES | {"http"},
     "routing": VALUES | {"http"},
     "preamble": VALUES,
     "session": DECISIONS | {"certificates"},
@@ -43,7 +46,7 @@ ARROWS: dict[str, set[str]] = {
 }
 
 # Nothing but the standard library and lbproxy; no clock, no chance, no sockets, no log, no system.
-PURE = VALUES | {"certificates", "config", "balancing", "routing", "http", "preamble", "session"}
+PURE = VALUES | {"certificates", "config", "balancing", "routing", "http", "preamble", "cache", "compress", "session"}
 IMPURE_MODULES = {
     "_socket",
     "asyncio",
@@ -63,7 +66,13 @@ IMPURE_MODULES = {
 }
 # Reading a file, and naming it, is what config is for; pydantic_core is where pydantic's own errors live. A record
 # is a value until msgspec, which is as pure, writes it as JSON. Certificates are files, which cryptography reads.
-EXEMPT = {"certificates": {"os", "cryptography"}, "config": {"os", "pydantic", "pydantic_core"}, "session": {"msgspec"}}
+# Codings are libraries, which are as pure.
+EXEMPT = {
+    "certificates": {"os", "cryptography"},
+    "compress": {"backports", "brotli", "isal"},
+    "config": {"os", "pydantic", "pydantic_core"},
+    "session": {"msgspec"},
+}
 
 SOCKET_MODULES = ("socket", "ssl", "select", "twisted.internet")
 MAY_TOUCH_SOCKETS = {"net", "service", "tap", "cli", "demo"}

@@ -1,0 +1,116 @@
+"""The body of a stored answer, which may still be coming in.
+
+Owns the bytes, in one piece once they are complete, and who waits for more of them. Refuses to know where they come
+from and where they go. Whoever reads one keeps a position of its own, so slow readers cost nobody anything; a body
+lives as long as someone has it, whatever the store does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Protocol
+
+
+class BodyReaderLike(Protocol):
+    """Who reads a body that is still coming."""
+
+    def more(self) -> None:
+        """There is more to read now, or the end: see `complete` and `failed` of the body."""
+
+
+class Body:
+    """A body in memory. `length` is how much of it is there. `complete` turns True at its end, `failed` when there will
+    never be one.
+    """
+
+    __slots__ = ("_pieces", "_readers", "_starts", "complete", "failed", "length")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._starts: list[int] = []
+        self._readers: list[BodyReaderLike] = []
+        self.length = 0
+        self.complete = self.failed = False
+
+    def add(self, data: bytes) -> None:
+        """More of it has come."""
+        if not data:
+            return
+        self._starts.append(self.length)
+        self._pieces.append(data)
+        self.length += len(data)
+        self._tell()
+
+    def finish(self) -> None:
+        """All of it has come."""
+        if len(self._pieces) > 1:
+            self._pieces, self._starts = [b"".join(self._pieces)], [0]
+        self.complete = True
+        self._tell()
+
+    def fail(self) -> None:
+        """The rest will never come."""
+        self.failed = True
+        self._tell()
+
+    def whole(self) -> bytes:
+        """All bytes that are there."""
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+    def read(self, position: int, most: int) -> bytes | memoryview:
+        """Up to `most` of the bytes from `position` on; b"" if there are none yet."""
+        if position >= self.length:
+            return b""
+        index = bisect_right(self._starts, position) - 1
+        piece, offset = self._pieces[index], position - self._starts[index]
+        if not offset and len(piece) <= most:
+            return piece
+        return memoryview(piece)[offset : offset + most]
+
+    def wait(self, reader: BodyReaderLike) -> None:
+        """Tell `reader` whenever there is more, until it leaves or the end has been told."""
+        self._readers.append(reader)
+
+    def leave(self, reader: BodyReaderLike) -> None:
+        """Tell `reader` no more; nothing happens if it was not told."""
+        if reader in self._readers:
+            self._readers.remove(reader)
+
+    @property
+    def readers(self) -> int:
+        """How many are told."""
+        return len(self._readers)
+
+    def _tell(self) -> None:
+        told = list(self._readers)
+        if self.complete or self.failed:
+            self._readers.clear()
+        for reader in told:
+            reader.more()
+
+
+class FileBody(Protocol):
+    """A body in a file, which may still be written; the attributes are those of Body, and so are `wait` and `leave`."""
+
+    length: int
+    complete: bool
+    failed: bool
+
+    def wait(self, reader: BodyReaderLike) -> None:
+        """See Body."""
+
+    def leave(self, reader: BodyReaderLike) -> None:
+        """See Body."""
+
+    def descriptor(self) -> int:
+        """The open file, for sendfile(2); it stays open as long as this object lives."""
+
+    def ready(self, position: int, most: int) -> bool:
+        """Whether these bytes can be had without waiting for the disk, as far as that can be told."""
+
+    def load(self, position: int, most: int, then: Callable[[bytes | None], None]) -> None:
+        """Read these bytes in a thread, then call with them, None when they cannot be had."""
+
+
+AnyBody = bytes | Body | FileBody
