@@ -22,6 +22,7 @@ PolicyName = Literal[
 LogLevel = Literal["debug", "info", "warn", "error"]
 Tlv = Literal["authority", "alpn", "unique_id", "crc32c", "tls"]
 _HTTP = HttpSettings()
+_CACHE = CacheSettings()
 _HTTP_POOL = HttpPoolSettings()
 
 
@@ -277,7 +278,7 @@ class Configuration:
     limits: LimitSettings = LimitSettings()
     control: ControlSettings = ControlSettings()
     stop: StopSettings = StopSettings()
-    cache: CacheSettings = CacheSettings()
+    cache: CacheSettings = _CACHE
     file: str | None = None
     pool_by_name: dict[str, PoolSettings] = field(init=False, repr=False, compare=False, hash=False)
 

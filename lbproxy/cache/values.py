@@ -121,7 +121,8 @@ class Query:
     `key` is the primary key. `bypass` is the reason for which it neither looks nor stores, "" for none. `is_head` tells
     that only the head is wanted, `conditional` that there is If-None-Match, If-Modified-Since, If-Match or
     If-Unmodified-Since, `ranged` that there is a Range. `codings` are those that it accepts of ours, as a bit set of
-    compress/negotiation.py. `directives` (see directives.py) are those of its Cache-Control, None when there are none or they do not count.
+    compress/negotiation.py. `directives` (see directives.py) are those of its Cache-Control, None when there are none
+    or they do not count.
     """
 
     __slots__ = ("bypass", "codings", "conditional", "directives", "is_head", "key", "memo", "ranged")
