@@ -12,26 +12,37 @@ from collections.abc import Callable
 from typing import Protocol
 
 
+# How far, in bytes, the fastest reader may be ahead of the slowest one in a body that is too long to be kept.
+LEAD = 256 * 1024
+
+
 class BodyReaderLike(Protocol):
-    """Who reads a body that is still coming."""
+    """Who reads a body that is still coming, and has read it up to `position`."""
+
+    @property
+    def position(self) -> int:
+        """Nothing in front of this is wanted any more."""
 
     def more(self) -> None:
         """There is more to read now, or the end: see `complete` and `failed` of the body."""
 
 
 class Body:
-    """A body in memory. `length` is how much of it is there. `complete` turns True at its end, `failed` when there will
-    never be one.
+    """A body in memory. `length` is how much of it is there, `expected` how much it will be, -1 when nobody knows.
+    `complete` turns True at its end, `failed` when there will never be one. `passing` tells that it is too long to be
+    kept: only what readers still have to read of it is there.
     """
 
-    __slots__ = ("_pieces", "_readers", "_starts", "complete", "failed", "length")
+    __slots__ = ("_on_room", "_pieces", "_readers", "_starts", "complete", "expected", "failed", "length", "passing")
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int = -1) -> None:
+        self.expected = expected
         self._pieces: list[bytes] = []
         self._starts: list[int] = []
         self._readers: list[BodyReaderLike] = []
         self.length = 0
-        self.complete = self.failed = False
+        self.complete = self.failed = self.passing = False
+        self._on_room: Callable[[], None] | None = None
 
     def add(self, data: bytes) -> None:
         """More of it has come."""
@@ -44,7 +55,7 @@ class Body:
 
     def finish(self) -> None:
         """All of it has come."""
-        if len(self._pieces) > 1:
+        if len(self._pieces) > 1 and not self.passing:
             self._pieces, self._starts = [b"".join(self._pieces)], [0]
         self.complete = True
         self._tell()
@@ -76,6 +87,30 @@ class Body:
         """Tell `reader` no more; nothing happens if it was not told."""
         if reader in self._readers:
             self._readers.remove(reader)
+            self.advanced()
+
+    def pass_on(self, on_room: Callable[[], None]) -> None:
+        """Keep only what readers have not read yet; whoever fills this asks for `lead`, and goes on at `on_room`."""
+        self.passing = True
+        self._on_room = on_room
+        self._trim()
+
+    def advanced(self) -> None:
+        """A reader has gone on, or left."""
+        if self.passing:
+            self._trim()
+            if self._on_room is not None:
+                self._on_room()
+
+    @property
+    def lead(self) -> int:
+        """How many bytes the slowest reader still has to read of what is there."""
+        return self.length - min((reader.position for reader in self._readers), default=self.length)
+
+    def _trim(self) -> None:
+        index = bisect_right(self._starts, self.length - self.lead) - 1
+        if index > 0:
+            del self._pieces[:index], self._starts[:index]
 
     @property
     def readers(self) -> int:
@@ -94,6 +129,7 @@ class FileBody(Protocol):
     """A body in a file, which may still be written; the attributes are those of Body, and so are `wait` and `leave`."""
 
     length: int
+    expected: int
     complete: bool
     failed: bool
 

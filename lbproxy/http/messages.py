@@ -59,6 +59,7 @@ class RequestHead:
         "host",
         "kept",
         "length",
+        "memo_cache",
         "memo_forward",
         "memo_record",
         "memo_route",
@@ -115,6 +116,30 @@ class RequestHead:
         self.memo_forward: Any = None
         self.memo_record: Any = None
         self.memo_route: Any = None
+        self.memo_cache: Any = None
+
+    def with_method(self, method: bytes) -> RequestHead:
+        """The same request with another method."""
+        return RequestHead(
+            method,
+            self.path,
+            self.unmerged,
+            self.query,
+            self.host,
+            self.authority,
+            self.minor,
+            self.fields,
+            self.kept,
+            self.origin,
+            self.length,
+            self.has_length,
+            self.close,
+            self.expect,
+            self.upgrade,
+            self.te_trailers,
+            self.via,
+            self.encoded_slash,
+        )
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of a field that may be sent on; `name` in lower case."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lbproxy.balancing.pool import Pool
+from lbproxy.compress.effort import Effort
 from lbproxy.errors import LOCAL_RESOURCE, OK
 from lbproxy.http.dates import date_line
 from lbproxy.http.identity import RequestIds, via_name
@@ -33,9 +34,11 @@ from lbproxy.routing.keys import KeyOf, key_reader
 from lbproxy.session.account import Account
 from lbproxy.session.arrival import Arrival
 from lbproxy.session.conversation import Conversation
+from lbproxy.session.filling import Filling
 from lbproxy.session.mirroring import Copies, mirror
 from lbproxy.session.relay import Relay
 from lbproxy.session.seams import ClientSide, Gate
+from lbproxy.session.shared_cache import SharedCache
 from lbproxy.session.sticking import Sticking
 
 
@@ -118,6 +121,9 @@ class Worker:
         self.instance = via_name(secrets.token_hex(4).encode())
         self.copies = Copies()
         self.mirror = mirror
+        self.cache: SharedCache | None = None
+        self.filling = Filling()
+        self.effort = Effort()
         self._sticky_key = secrets.token_bytes(32)
         self._sticking: dict[str, Sticking] = {}
         self._keys: dict[str, KeyOf] = {}
@@ -134,6 +140,18 @@ class Worker:
     def later(self, delay: float, call: Callable[[], None]) -> Any:
         """See RelayShared."""
         return self.reactor.callLater(delay, call)
+
+    def aside(self, call: Callable[[], bytes], then: Callable[[bytes | None], None]) -> None:
+        """See World."""
+
+        def run() -> None:
+            try:
+                made: bytes | None = call()
+            except Exception:
+                made = None  # who asked for it finds another way
+            self.reactor.callFromThread(then, made)
+
+        self.reactor.callInThread(run)
 
     def room_again(self) -> None:
         """A session has ended while some listener was full: all may accept again, and find out whether they can."""

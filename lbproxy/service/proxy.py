@@ -26,6 +26,7 @@ from lbproxy.net.polling import poller_for
 from lbproxy.net.resolving import SystemResolver
 from lbproxy.net.worker import Worker, descriptor_limit, linger_limit, pipe_limit
 from lbproxy.service.balancer import BalancerService
+from lbproxy.service.caching import CachingService
 from lbproxy.service.certificates import CertificateService
 from lbproxy.service.control import ControlService
 from lbproxy.service.counters import Counters, Stamps
@@ -93,6 +94,8 @@ class ProxyService(MultiService):
             conversation_over=self._conversation_over,
             clock=clock,
         )
+        self.caching = CachingService(reactor, self.worker, clock)
+        self.caching.setServiceParent(self)
         self.control = ControlService(self, configuration.control)
         self.control.setServiceParent(self)
         self.stopping = Stopping(reactor, self)
@@ -130,6 +133,7 @@ class ProxyService(MultiService):
         self.records.configure(self.configuration.records)
         self._bind()  # for those who run this service without twistd; nothing is left to do after the above
         self.worker.start()
+        self.caching.configure(self.configuration)
         self.listeners.apply(self.configuration, self.worker, self.certificates.sites)
         self.reactor.callWhenRunning(self._ready)
         for name in self.listeners.by_name:
@@ -229,6 +233,7 @@ class ProxyService(MultiService):
         self.worker.budget.limit = configuration.limits.buffers
         self.worker.handshakes.limit = configuration.limits.handshakes
         self.balancer.configure(configuration.pools)
+        self.caching.configure(configuration)
         self.listeners.apply(configuration, self.worker, self.certificates.sites)
         self.control.configure(configuration.control)
         self._observe(configuration.log)

@@ -17,7 +17,7 @@ from lbproxy.http.forwarding import Introduction
 from lbproxy.http.messages import RequestHead, ResponseHead
 from lbproxy.model import SendProxySettings, Timeouts
 from lbproxy.routing import HttpRoute
-from lbproxy.session.changing import Outgoing
+from lbproxy.session.changing import Outgoing, scheme_of
 from lbproxy.session.http_seams import BackendStream, ClientStream
 from lbproxy.session.introducing import introduction
 from lbproxy.session.phases import CONNECT, LAST, OVER, QUEUE
@@ -30,7 +30,9 @@ from lbproxy.session.seeking import Seeker
 from lbproxy.session.settling import answer_error
 
 if TYPE_CHECKING:
+    from lbproxy.session.coding import Coder
     from lbproxy.session.conversation import Conversation
+    from lbproxy.session.lookup import Lookup
     from lbproxy.session.relay import Relay
 
 
@@ -46,17 +48,27 @@ class Account(Seeker):
     client was answered, 0 for nothing. `answer` is the backend's head. `reused` tells that its connection had served
     before, `blamed` that this try has counted against its backend. `intro` says what is told about the client where
     that is not the same for all requests.
+
+    `lookup` is what there is to do with the cache, None for nothing; `verdict` is the record's word for what the cache
+    did, `cache_key` and `age` those of the stored answer that was served, and `collapsed` tells that another request
+    had asked for it. `coder` packs the answer's body; `coding`, `plain` and `packed` say how a stored one was packed,
+    and its bytes before and after where that is known.
     """
 
     __slots__ = (
         "again",
+        "age",
         "answer",
         "backend",
         "backend_side",
         "backend_tls",
         "began",
         "blamed",
+        "cache_key",
         "client_ip",
+        "coder",
+        "coding",
+        "collapsed",
         "connected_at",
         "continued",
         "conversation",
@@ -66,10 +78,13 @@ class Account(Seeker):
         "interims",
         "intro",
         "introduced",
+        "lookup",
         "mirrored",
         "outcome",
         "outgoing",
+        "packed",
         "phase",
+        "plain",
         "plan",
         "pool",
         "priority",
@@ -96,8 +111,12 @@ class Account(Seeker):
         "tries",
         "try_began",
         "tunnel",
+        "verdict",
         "world",
     )
+
+    # Whether there is no client: see detached.py.
+    detached = False
 
     # A line that marks what is no request of a client: see mirroring.py.
     mark = b""
@@ -141,6 +160,12 @@ class Account(Seeker):
         self.tunnel: Relay | None = None
         self.seen: Seen = _NOT_SEEN
         self.sticky_sent = "-"
+        self.lookup: Lookup | None = None
+        self.verdict = ""
+        self.cache_key = self.coding = b""
+        self.age = self.plain = self.packed = -1
+        self.collapsed = False
+        self.coder: Coder | None = None
         self.queued_at = self.resume_at = -1.0
         self.queue_seconds = 0.0
         self.first_try_at = self.try_began = self.connected_at = self.securing_since = -1.0
@@ -190,6 +215,17 @@ class Account(Seeker):
         return sticky is not None and sticky.strict and self.seen.state in ("V", "D")
 
     @property
+    def scheme(self) -> bytes:
+        """What the client used, as far as that is known."""
+        return scheme_of(self)
+
+    @property
+    def conceals(self) -> bool:
+        """Whether clients shall not learn which server has answered."""
+        pool = self.pool
+        return (self.plan is not None and self.plan.conceal) or (pool is not None and pool.settings.http.conceal)
+
+    @property
     def streaming(self) -> bool:
         """Whether long silence is what this route expects of bodies."""
         answer = self.answer
@@ -206,6 +242,8 @@ class Account(Seeker):
         if self.phase == QUEUE:
             self._leave_queue(self.world.clock())
         self._drop_side()
+        if self.lookup is not None and self.rescued(outcome):
+            return
         self.outcome = outcome
         if self.status or not outcome.status:
             self.abort(outcome)
@@ -242,6 +280,16 @@ class Account(Seeker):
         """A fault of ours: the conversation ends, no other does."""
         self.conversation.broken(problem)
 
+    # What subclasses say.
+
+    def rescued(self, outcome: Outcome) -> bool:
+        """Whether something stored is served in place of this error."""
+        raise NotImplementedError
+
+    def leave_flight(self) -> None:
+        """Wait for nobody and lead nobody any more."""
+        raise NotImplementedError
+
     # The end.
 
     def over(self, outcome: Outcome, *, cut: bool = False) -> None:
@@ -261,6 +309,8 @@ class Account(Seeker):
         self.outcome = outcome
         if self.backend_side is not None:
             self._drop_side()
+        if self.lookup is not None and self.lookup.flight is not None:
+            self.leave_flight()
         pool, backend = self.pool, self.backend
         if pool is not None:
             if self.retrying:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lbproxy.cache.conditions import CONDITIONAL
 from lbproxy.http.forwarding import passed_on
 from lbproxy.http.locations import REVEALING, public_location
 from lbproxy.http.messages import Field, RequestHead, ResponseHead
@@ -16,9 +17,13 @@ from lbproxy.session.sticking import carries, cleaned
 
 if TYPE_CHECKING:
     from lbproxy.session.account import Account
+    from lbproxy.session.lookup import Lookup
     from lbproxy.session.plans import Plan
 
 _HSTS = b"strict-transport-security"
+_CODINGS = frozenset({b"accept-encoding"})
+# What a client says to the cache when the cache itself asks the backend.
+_OURS = CONDITIONAL | _CODINGS | {b"range", b"if-range"}
 _LOCATIONS = frozenset({b"location", b"content-location", b"refresh"})
 
 
@@ -50,7 +55,9 @@ def outgoing(exchange: Account, head: RequestHead) -> Outgoing | None:
     upgrade = b""
     if head.upgrade and not pool.settings.http.http10:  # which knows no other protocol (RFC 9110, section 7.8)
         upgrade = b", ".join([name for name in head.upgrade.split(b", ") if name in plan.upgrades])
-    if plan.plain_request and intro is None and not marked and not upgrade and not exchange.mark:
+    lookup = exchange.lookup
+    fetching = lookup is not None and lookup.changes_request
+    if plan.plain_request and intro is None and not marked and not upgrade and not exchange.mark and not fetching:
         return None
     client = exchange.conversation.facts
     path, query, authority = head.path, head.query, head.authority
@@ -61,6 +68,8 @@ def outgoing(exchange: Account, head: RequestHead) -> Outgoing | None:
         path = head.unmerged
     if marked:
         fields = cleaned(fields, ours)
+    if fetching or plan.offloads:
+        fields = _asked_for(fields, lookup if fetching else None, offload=plan.offloads)
     if plan.rewriter is not None or plan.request_edits is not None:
         facts = facts_of(exchange, head)
         if plan.rewriter is not None:
@@ -75,6 +84,19 @@ def outgoing(exchange: Account, head: RequestHead) -> Outgoing | None:
     if plan.request_edits is not None:
         said = _without(said, plan.request_edits.names)
     return Outgoing(path, query, authority, lines + said + exchange.mark, upgrade)
+
+
+def _asked_for(fields: list[Field], lookup: Lookup | None, *, offload: bool) -> list[Field]:
+    """The fields without those that are between the client and what is stored, and with ours in their place."""
+    names = _OURS if lookup is not None else _CODINGS
+    asked = [field for field in fields if field[0] not in names]
+    if lookup is not None:
+        query = lookup.query
+        if query is not None and query.accept and not offload:
+            asked.append((b"accept-encoding", query.accept, b"Accept-Encoding: %b\r\n" % query.accept))
+        if lookup.lines:
+            asked.append((b"", b"", lookup.lines))
+    return asked
 
 
 def _without(lines: bytes, names: frozenset[bytes]) -> bytes:
@@ -125,13 +147,26 @@ def response_changes(exchange: Account, answer: ResponseHead, plan: Plan, now: f
     if sticky is not None:
         extra += _bind(exchange, answer, now)
     if conceal:
-        fields = _concealed(exchange, fields)
+        fields = concealed(exchange, fields)
     if plan.response_edits is not None:
         assert exchange.head is not None
         fields = plan.response_edits.apply(fields, facts_of(exchange, exchange.head))
     if fields is not answer.fields:
         lines = lines_of(fields)
     return lines, extra
+
+
+def edited(exchange: Account, fields: list[Field], extra: bytes) -> tuple[list[Field], bytes]:
+    """The fields of a stored answer as the route wants them said to this client, and `extra` with what we say."""
+    plan, head, hsts = exchange.plan, exchange.head, exchange.conversation.front.hsts
+    assert plan is not None
+    assert head is not None
+    if hsts and not (plan.response_edits is not None and _HSTS in plan.response_edits.names):
+        fields = [field for field in fields if field[0] != _HSTS]
+        extra += hsts
+    if plan.response_edits is not None:
+        fields = plan.response_edits.apply(fields, facts_of(exchange, head))
+    return fields, extra
 
 
 def _bind(exchange: Account, answer: ResponseHead, now: float) -> bytes:
@@ -150,7 +185,7 @@ def _bind(exchange: Account, answer: ResponseHead, now: float) -> bytes:
     return line
 
 
-def _concealed(exchange: Account, fields: list[Field]) -> list[Field]:
+def concealed(exchange: Account, fields: list[Field]) -> list[Field]:
     """The fields of an answer without what tells which server gave it."""
     head, pool = exchange.head, exchange.pool
     assert head is not None

@@ -11,31 +11,34 @@ in `session/exchange_deadlines.py`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lbproxy import errors
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.outlier import failing_status
+from lbproxy.cache.body import AnyBody
+from lbproxy.cache.face import Face
 from lbproxy.errors import Outcome, TryError
 from lbproxy.http.messages import CHUNKED, HttpError, RequestHead, ResponseHead
 from lbproxy.session.account import KEYED
 from lbproxy.session.changing import outgoing, response_changes
+from lbproxy.session.coding import recoded
 from lbproxy.session.exchange_deadlines import RATE_GRACE
+from lbproxy.session.fetching import answered as answered_for
+from lbproxy.session.fetching import rescued, told_of
 from lbproxy.session.http_seams import BackendStream
-from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL
+from lbproxy.session.lookup import SAFE, leave, look_up
+from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL, WAITING
 from lbproxy.session.plans import plan_of
 from lbproxy.session.repeating import Replay, idempotent
 from lbproxy.session.repetition import Repetition
 from lbproxy.session.secured import TlsFacts
 from lbproxy.session.settling import settle
-
-if TYPE_CHECKING:
-    pass
+from lbproxy.session.shared_cache import length_of
 
 # Interim answers that are passed on before it is too much (threats.md C11).
 _MOST_INTERIM = 16
 _GONE = {
     QUEUE: errors.CLIENT_GONE_IN_QUEUE,
+    WAITING: errors.CLIENT_GONE_IN_QUEUE,
     CONNECT: errors.CLIENT_GONE_IN_CONNECT,
     ANSWER: errors.CLIENT_GONE_IN_HEAD,
 }
@@ -85,15 +88,23 @@ class Exchange(Repetition):
             if settled is None:
                 return
             name = settled
+        if world.cache is not None and (plan.caching is not None or head.method not in SAFE):
+            if look_up(self, head, name):
+                return
+        self.ask_backend(name, self.read_at)
+
+    def ask_backend(self, name: str, now: float = -1.0) -> None:
+        """Have a backend of this pool answer."""
+        world, head = self.world, self.head
         pool = world.pools.get(name)
         if pool is None:
             self.refuse(errors.NO_ROUTE)
             return
         self.pool = pool
-        if head.length == CHUNKED and pool.settings.http.http10:
+        if head is not None and head.length == CHUNKED and pool.settings.http.http10:
             self.refuse(errors.LENGTH_REQUIRED)  # HTTP/1.0 has no way to say where such a body ends
             return
-        world.http_factory.connect(self, self.read_at)
+        world.http_factory.connect(self, now if now >= 0 else world.clock())
 
     def take(self, now: float) -> Backend | None:
         """A lease on a backend of the pool: the one that the client is bound to, else one that the policy picks."""
@@ -142,6 +153,8 @@ class Exchange(Repetition):
         head = self.head
         assert head is not None
         self.phase = ANSWER
+        if self.lookup is not None:
+            self.lookup.asking()
         conversation, pool = self.conversation, self.pool
         plan = self.plan
         if plan is None or pool is None or not plan.plain_request or self._speaks_for_itself(head):
@@ -173,7 +186,13 @@ class Exchange(Repetition):
 
     def _speaks_for_itself(self, head: RequestHead) -> bool:
         """Whether there is something about this request that is not as in most."""
-        return bool(self.intro is not None or head.upgrade or self.mark or self.conversation.gate.front.sticky_cookies)
+        return bool(
+            self.intro is not None
+            or head.upgrade
+            or self.mark
+            or self.conversation.gate.front.sticky_cookies
+            or (self.lookup is not None and self.lookup.changes_request)
+        )
 
     def body_sent(self) -> None:
         """The whole request has been given to the backend."""
@@ -228,11 +247,16 @@ class Exchange(Repetition):
         if self.retrying:
             self.retry_over()
         self.answer = answer
+        lookup = self.lookup
+        if lookup is not None and answered_for(self, lookup, answer, length):
+            return
         self.status = status
         self.phase = DATA
         lines: bytes | None = None
         extra = self.conversation.gate.front.hsts
         settings = pool.settings.http
+        if plan.compression is not None and status != 101:
+            answer, length = recoded(self, answer, length)
         if not plan.plain_response or settings.sticky is not None or settings.conceal or extra:
             lines, extra = response_changes(self, answer, plan, now)
         if status == 101:
@@ -242,6 +266,8 @@ class Exchange(Repetition):
             self.conversation.last = True  # C7: nobody knows what a client that wanted another protocol says next
         if self.timeouts.response_body_idle < self.conversation.look:
             self.within(self.timeouts.response_body_idle)
+        if lookup is not None:
+            extra += told_of(lookup)
         self.stream.respond(answer, length, lines, extra)
 
     def _change_protocol(self, answer: ResponseHead, lines: bytes | None, extra: bytes) -> None:
@@ -268,6 +294,40 @@ class Exchange(Repetition):
             self.over(errors.OK)
         elif self.conversation.look > self.timeouts.write_stall:
             self.within(self.timeouts.write_stall)
+
+    # What is stored.
+
+    def present(self, face: Face) -> None:
+        """Give the client a stored answer."""
+        self.status = face.head.status
+        self.phase = DATA
+        self.stream.present(face)
+
+    def presented(self) -> None:
+        """It has been given whole."""
+        if self.phase != DATA:
+            return
+        self.phase = LAST
+        if not self.stream.held:
+            self.over(errors.OK)
+        elif self.conversation.look > self.timeouts.write_stall:
+            self.within(self.timeouts.write_stall)
+
+    def note_coding(self, coding: bytes, plain: AnyBody, packed: AnyBody) -> None:
+        """For the record: in which coding it was given, and how long it is both ways where that is known."""
+        self.coding = coding
+        self.plain, self.packed = length_of(plain), length_of(packed)
+
+    def rescued(self, outcome: Outcome) -> bool:
+        """See Account."""
+        return rescued(self, outcome)
+
+    def leave_flight(self) -> None:
+        """See Account."""
+        leave(self)
+
+    def begun(self) -> None:
+        """All that came together with the head of the answer has been given on."""
 
     def flushed(self) -> None:
         """The client has taken all that was held for it."""

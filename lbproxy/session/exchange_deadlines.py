@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from lbproxy import errors
 from lbproxy.errors import TryError
 from lbproxy.session.deadlines import STALL_LOOKS
-from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL
+from lbproxy.session.lookup import stop_waiting
+from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL, WAITING
 
 if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
@@ -32,6 +33,12 @@ def exchange_expires(exchange: Exchange, now: float) -> float | None:
             return left
         exchange.timer = "queue"
         exchange.refuse(errors.QUEUE_TIMEOUT)
+    elif phase == WAITING:
+        lookup = exchange.lookup
+        left = 0.0 if lookup is None else lookup.waiting_since + lookup.cache.settings.wait - now
+        if left > 0:
+            return left
+        stop_waiting(exchange)
     elif phase == CONNECT:
         return _connecting(exchange, now)
     elif phase in (ANSWER, DATA, LAST):

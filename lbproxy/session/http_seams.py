@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from lbproxy.cache.face import Face
 from lbproxy.http.forwarding import Introducer
 from lbproxy.http.messages import Field, RequestHead, ResponseHead
 from lbproxy.http.request_head import RequestReader
@@ -56,6 +57,9 @@ class ClientStream(Protocol):
         head's own fields (None: as they are), `extra` are further ones.
         """
 
+    def present(self, face: Face) -> None:
+        """Give a stored answer; the exchange hears `presented` when all of it has been given."""
+
     def unsaid(self) -> bool:
         """Take back the head of an answer, if nothing of it has gone out; whether that was so."""
 
@@ -75,10 +79,23 @@ class ClientStream(Protocol):
         """The exchange has ended in order: what comes next is another request, or the end."""
 
 
+class BodySink(Protocol):
+    """Who takes the body of an answer in place of a client, as it is without any framing."""
+
+    def take(self, data: bytes | memoryview) -> bool:
+        """The next bytes, which are the caller's own; False when no more is wanted until `go_on_reading`."""
+
+
 class BackendStream(Side, Protocol):
-    """Where a request goes, and where its answer comes from. `facts` are those of its TLS, None without."""
+    """Where a request goes, and where its answer comes from. `facts` are those of its TLS, None without. `exchange` is
+    the one it works for, which may hand it on to another while it is told of the head of an answer.
+    """
 
     facts: TlsFacts | None
+    exchange: Exchange | None
+
+    def go_on_reading(self) -> None:
+        """More of the answer is wanted again."""
 
     def ask(self, exchange: Exchange) -> None:
         """Send the exchange's head, and tell it of the answer."""

@@ -15,6 +15,7 @@ A conversation in HTTP has the same beginning, then REQUEST (a request is awaite
 (bytes go both ways after an upgrade) and OVER. Its exchanges go through
 
     QUEUE      as above                          -> CONNECT, LAST, OVER
+    WAITING    another exchange has asked for the same -> CONNECT, DATA, LAST, OVER
     CONNECT    as above, pauses before a further try included -> ANSWER, QUEUE, LAST, OVER
     ANSWER     the request is sent, its answer is awaited     -> CONNECT (a further try), DATA, LAST, TUNNEL, OVER
     DATA       the answer's body comes           -> LAST, OVER
@@ -22,7 +23,7 @@ A conversation in HTTP has the same beginning, then REQUEST (a request is awaite
     TUNNEL     as above                          -> OVER
 """
 
-HEADER, HELLO, HANDSHAKE, QUEUE, CONNECT, DATA, ENDING, OVER, REQUEST, ANSWER, LAST, TUNNEL = range(12)
+HEADER, HELLO, HANDSHAKE, QUEUE, CONNECT, DATA, ENDING, OVER, REQUEST, ANSWER, LAST, TUNNEL, WAITING = range(13)
 PHASES = (
     "header",
     "hello",
@@ -36,4 +37,5 @@ PHASES = (
     "answer",
     "last",
     "tunnel",
+    "waiting",
 )

@@ -14,6 +14,8 @@ from lbproxy.model_http import ErrorPage, HttpRouteSettings
 from lbproxy.routing import HttpRoute
 from lbproxy.routing.keys import KeyOf, key_reader
 from lbproxy.routing.splitting import Splitter
+from lbproxy.session.caching import Caching
+from lbproxy.session.coding import Compression
 
 
 class Plan:
@@ -22,8 +24,11 @@ class Plan:
     """
 
     __slots__ = (
+        "caching",
+        "compression",
         "conceal",
         "direct",
+        "offloads",
         "pages",
         "plain_request",
         "plain_response",
@@ -56,7 +61,21 @@ class Plan:
             and settings.split is None
             and settings.max_body is None
         )
-        self.plain_request = self.request_edits is None and self.rewriter is None and settings.merge_slashes
+        self.caching = None
+        if settings.cache is not None:
+            self.caching = Caching(
+                settings.cache,
+                settings.cache_bypass,
+                settings.cache_no_store,
+                merged=settings.merge_slashes,
+                split=settings.split is not None,
+            )
+        self.compression = None if settings.compress is None else Compression(settings.compress)
+        # Whether backends are asked for plain bodies.
+        self.offloads = settings.compress is not None and settings.compress.offload
+        self.plain_request = (
+            self.request_edits is None and self.rewriter is None and settings.merge_slashes and not self.offloads
+        )
         self.plain_response = self.response_edits is None and not settings.conceal
 
 

@@ -153,6 +153,17 @@ class Repetition(Account):
             self.resume_at = -1.0
             self.factory.connect(self, self.world.clock())
 
+    def ask_once_more(self) -> None:
+        """What was answered is of no use: ask again, for something else."""
+        pool, backend, now = self.pool, self.backend, self.world.clock()
+        assert pool is not None
+        assert backend is not None
+        self._drop_side()
+        self.backend = None
+        pool.give_back(backend, now)
+        self._repeat()
+        self.factory.connect(self, now)
+
     def _repeat(self) -> None:
         """The request begins anew: so does its account."""
         self.connected_at = self.sent_at = -1.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
+from lbproxy.compress.effort import Effort
 from lbproxy.errors import Outcome
 from lbproxy.model import Timeouts
 from lbproxy.preamble import ClientHello
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from lbproxy.session.arrival import Arrival
     from lbproxy.session.conversation import Conversation
     from lbproxy.session.exchange import Exchange
+    from lbproxy.session.filling import Filling
     from lbproxy.session.http_seams import Front, HttpClientSide
     from lbproxy.session.mirroring import Copies
     from lbproxy.session.relay import Relay
     from lbproxy.session.seeking import Seeker
+    from lbproxy.session.shared_cache import SharedCache
     from lbproxy.session.sticking import Sticking
 
 
@@ -223,6 +226,21 @@ class World(Protocol):
     @property
     def copies(self) -> Copies:
         """The mirrored requests under way."""
+
+    @property
+    def cache(self) -> SharedCache | None:
+        """What answers are stored in; None while no route stores any."""
+
+    @property
+    def filling(self) -> Filling:
+        """How answers get there."""
+
+    @property
+    def effort(self) -> Effort:
+        """How busy packing bodies has kept us."""
+
+    def aside(self, call: Callable[[], bytes], then: Callable[[bytes | None], None], /) -> None:
+        """Make the call in a thread, then tell what it gave, None if it failed."""
 
     def mirror(self, exchange: Exchange, head: RequestHead, body: bytes | None) -> None:
         """Make a copy for another pool, if the route still wants one: see mirroring.py."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from lbproxy.cache.face import Face
 from lbproxy.http.messages import CHUNKED, UNTIL_CLOSE, RequestHead, ResponseHead
 from lbproxy.http.writing import (
     CLOSE_LINE,
@@ -20,6 +21,7 @@ from lbproxy.http.writing import (
 )
 from lbproxy.net.accepted import AcceptedShared, AcceptedSide
 from lbproxy.net.http1.bodies import BodyReader
+from lbproxy.net.http1.presenting import Presenting
 from lbproxy.net.sockets import Socket
 from lbproxy.session.conversation import Conversation
 
@@ -38,10 +40,10 @@ class AnsweringSide(BodyReader, AcceptedSide):
     and the request.
 
     `corked` is the head of an answer that waits for the first bytes of its body. `persists` tells that another request
-    may follow.
+    may follow. `source` is where the rest of a stored answer comes from.
     """
 
-    __slots__ = ("conversation", "corked", "given", "head", "persists", "taken", "whole")
+    __slots__ = ("conversation", "corked", "given", "head", "persists", "source", "taken", "whole")
     shared: HttpShared
 
     def __init__(self, shared: HttpShared, sock: Socket, conversation: Conversation) -> None:
@@ -51,6 +53,7 @@ class AnsweringSide(BodyReader, AcceptedSide):
         self.corked = b""
         self.persists = self.whole = True
         self.given = self.taken = 0
+        self.source: Presenting | None = None
 
     def skip_body(self) -> None:
         """A body that is here already is nobody's any more."""
@@ -59,14 +62,8 @@ class AnsweringSide(BodyReader, AcceptedSide):
     def respond(self, head: ResponseHead, length: int, lines: bytes | None, extra: bytes) -> None:
         """See ClientStream. The head waits for the first bytes of the body, so that they go together."""
         request = self.head
-        conversation = self.conversation
         assert request is not None
-        if (
-            not self.whole
-            or conversation.last
-            or conversation.requests >= conversation.gate.front.settings.max_requests
-        ):
-            self.persists = False
+        self._look_whether_last()
         modern = request.minor >= 1
         if length == UNTIL_CLOSE and not modern:
             self.persists = False
@@ -82,6 +79,78 @@ class AnsweringSide(BodyReader, AcceptedSide):
             self.corked = memo
             return
         self.corked = self._whole_head(head, length, head.kept if lines is None else lines, extra, modern=modern)
+
+    def _look_whether_last(self) -> None:
+        """Nothing follows a request that was not read to its end, nor the last one of a connection."""
+        conversation = self.conversation
+        if (
+            not self.whole
+            or conversation.last
+            or conversation.requests >= conversation.gate.front.settings.max_requests
+        ):
+            self.persists = False
+
+    def present(self, face: Face) -> None:
+        """See ClientStream. A short body goes out with its head, and both are remembered as they go."""
+        request, exchange = self.head, self.conversation.exchange
+        assert request is not None
+        assert exchange is not None
+        if not self.whole:
+            self.skip_body()
+        self._look_whether_last()
+        modern = request.minor >= 1
+        if face.length == CHUNKED and not modern:
+            self.persists = False
+        usual = modern and self.persists
+        data: bytes | None = face.memo if usual else None
+        if data is None:
+            lines = face.head.kept if face.lines is None else face.lines
+            data = self._whole_head(face.head, face.length, lines, face.extra, modern=modern)
+            data += face.short
+            if usual:
+                face.memo = data
+        if face.long:
+            self.corked = data
+            self.source = source = Presenting(self, exchange, face)
+            source.poured()
+        else:
+            self.take(data)
+            exchange.presented()
+
+    def offer(self, data: memoryview) -> int:
+        """Send of `data` what the kernel takes at once, and behind a head that waits: how much of it that was, -1 when
+        the client is lost.
+        """
+        corked, self.corked = self.corked, b""
+        count = len(corked)
+        try:
+            if not corked:
+                sent = self._send(data)
+            elif self.channel is None and self.sock is not None:
+                sent = self.sock.sendmsg((corked, data))
+            else:
+                sent = self._send(b"".join((corked, data)))
+        except BlockingIOError:
+            sent = 0
+        except OSError as problem:
+            self.dropped += count
+            self.write_failed(problem)
+            return -1
+        if sent < count:
+            self._stall_begins()
+            self.given += count
+            self.hold(corked[sent:])
+            return 0
+        self.given += sent
+        return sent - count
+
+    def keep_back(self, data: memoryview) -> None:
+        """What the kernel did not take of an offer, as far as it shall wait here."""
+        self.given += len(data)
+        if self.pending is None:
+            self._stall_begins()
+        self.hold(data)
+        self._look_at_budget()
 
     def _whole_head(self, head: ResponseHead, length: int, lines: bytes, extra: bytes, *, modern: bool) -> bytes:
         connection = b""
@@ -122,6 +191,13 @@ class AnsweringSide(BodyReader, AcceptedSide):
         self.hold(memoryview(data)[sent:])
         self._look_at_budget()
         return False
+
+    def close(self) -> None:
+        """See Side."""
+        source, self.source = self.source, None
+        if source is not None:
+            source.leave()
+        super().close()
 
     def unsaid(self) -> bool:
         """See ClientStream."""

@@ -12,7 +12,10 @@ from typing import Any, Protocol
 
 from lbproxy.addresses import Address
 from lbproxy.balancing.backend import Backend
+from lbproxy.compress.decoding import TooMuch
+from lbproxy.compress.unpacking import Corrupt
 from lbproxy.errors import BACKEND_CUT, BAD_BODY, RESPONSE_HEAD_LARGE, TryError
+from lbproxy.http.chunks import LAST, chunk
 from lbproxy.http.framing import body_of_response
 from lbproxy.http.messages import UNTIL_CLOSE, HttpError, RequestHead, ResponseHead
 from lbproxy.http.response_head import ResponseReader
@@ -26,7 +29,9 @@ from lbproxy.net.relaying import RelayShared, RelaySide
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.clients import ClientTls
 from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW
+from lbproxy.session.coding import Coder
 from lbproxy.session.exchange import Exchange
+from lbproxy.session.http_seams import BodySink
 from lbproxy.session.phases import TUNNEL
 from lbproxy.session.secured import TlsFacts
 from lbproxy.session.tunnel import Tunnel
@@ -60,6 +65,8 @@ class BackendConnection(BodyReader, BackendSide):
     """
 
     __slots__ = (
+        "_coder",
+        "_sink",
         "backend",
         "born",
         "chunks",
@@ -109,6 +116,8 @@ class BackendConnection(BodyReader, BackendSide):
         self.framed = self.trailing = self.excess = False
         self.drained = True
         self.rest = b""
+        self._sink: BodySink | None = None
+        self._coder: Coder | None = None
 
     # Asking.
 
@@ -178,6 +187,7 @@ class BackendConnection(BodyReader, BackendSide):
     def abandon(self) -> None:
         """See BackendStream. A request that is not complete must not be taken for one."""
         self.exchange = None
+        self._sink = self._coder = None
         self._unlink()
         if self.open_request:
             self.abort()
@@ -249,7 +259,7 @@ class BackendConnection(BodyReader, BackendSide):
             exchange.unanswered(error)
 
     def _answered(self, exchange: Exchange, head: ResponseHead, data: bytes, used: int) -> None:
-        request, stream = exchange.head, exchange.stream
+        request = exchange.head
         assert request is not None
         length = body_of_response(head, request.method)
         self.persists = not head.close and length != UNTIL_CLOSE
@@ -258,13 +268,20 @@ class BackendConnection(BodyReader, BackendSide):
         patience = head.keep_alive
         self.idle_until = exchange.timeouts.backend_idle if patience is None else min(patience - 1.0, _LONGEST_IDLE)
         exchange.answered(head, length)
-        if self.exchange is not exchange:
-            return
+        now_for = self.exchange
+        if now_for is not exchange:
+            if now_for is None or now_for.answer is not head:
+                return  # it was given up, or asks once more
+            self.session = exchange = now_for  # which stores this answer
+        stream = exchange.stream
         if exchange.phase == TUNNEL:
             self._open_tunnel(exchange, data[used:])
             return
         if not isinstance(stream, ClientConnection):
-            self._discard(exchange, length, data[used:])
+            self._absorb(exchange, stream, length, data[used:])
+            return
+        if exchange.coder is not None:
+            self._pack(exchange, stream, length, data[used:])
             return
         if length >= 0:
             there = len(data) - used
@@ -289,15 +306,54 @@ class BackendConnection(BodyReader, BackendSide):
         if self.sock is not None and self.exchange is exchange and stream.held:
             self.slowed()
 
-    def _discard(self, exchange: Exchange, length: int, data: bytes) -> None:
-        """Nobody reads this answer."""
-        if 0 <= length <= len(data):
-            self._done(exchange, excess=len(data) > length)
+    def _absorb(self, exchange: Exchange, sink: Any, length: int, data: bytes) -> None:
+        """No client reads this answer: `sink` takes its body as it is."""
+        self._sink = sink
+        self.state = _BODY
+        self.expect_body(length, framed=False, trailing=False)
+        if data or not length:
+            self.take_body(data)
+        exchange.begun()
+
+    def _pack(self, exchange: Exchange, stream: ClientConnection, length: int, data: bytes) -> None:
+        """The body is packed, or unpacked, on its way."""
+        self.state = _BODY
+        self.peer, stream.peer = stream, self
+        self._coder = exchange.coder
+        self.expect_body(length, framed=False, trailing=False)
+        if data or not length:
+            self.take_body(data)
+        if self.exchange is exchange:
+            stream.uncork()
+        if self.sock is not None and self.exchange is exchange and stream.held:
+            self.slowed()
+
+    def give(self, data: bytes | memoryview) -> None:
+        """See BodyReader."""
+        if self._sink is not None:
+            if not self._sink.take(data):
+                self.slowed()
+        elif self._coder is not None:
+            try:
+                packed = self._coder.feed(data)
+            except (Corrupt, TooMuch):
+                if self.exchange is not None:
+                    self.exchange.cut_short(BAD_BODY, "R7")
+                return
+            self._give_packed(packed, b"")
         else:
-            self.state = _BODY
-            self.expect_body(length, framed=False, trailing=False)
-            if data:
-                self.take_body(data)
+            super().give(data)
+
+    def _give_packed(self, data: bytes, end: bytes) -> None:
+        peer = self.peer
+        if isinstance(peer, ClientConnection) and peer.reads_chunks:
+            data = b"%b%b\r\n%b" % (chunk(len(data)), data, end) if data else end
+        if data:
+            super().give(data)
+
+    def go_on_reading(self) -> None:
+        """See BackendStream."""
+        self.resume_reading()
 
     def _open_tunnel(self, exchange: Exchange, rest: bytes) -> None:
         stream = exchange.stream
@@ -316,13 +372,24 @@ class BackendConnection(BodyReader, BackendSide):
 
     def body_over(self) -> None:
         """See BodyReader."""
-        exchange = self.exchange
-        if exchange is not None and self.state == _BODY:
-            self._done(exchange, excess=self.excess)
+        exchange, coder = self.exchange, self._coder
+        if exchange is None or self.state != _BODY:
+            return
+        if coder is not None:
+            self._coder = None
+            try:
+                self._give_packed(coder.finish(), LAST)
+            except Corrupt:
+                exchange.cut_short(BAD_BODY, "R7")
+                return
+            if self.exchange is not exchange:
+                return
+        self._done(exchange, excess=self.excess)
 
     def _done(self, exchange: Exchange, *, excess: bool) -> None:
         """The answer is complete: wait for the next request, or close (threats.md B6, B14)."""
         self.exchange = None
+        self._sink = self._coder = None
         if self.peer is not None:
             self._unlink()
         keep = self.persists and not excess and not self.open_request and not self.finished and self.idle_until > 0

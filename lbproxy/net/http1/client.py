@@ -401,7 +401,9 @@ class ClientConnection(AnsweringSide):
             super().flushed()
             return
         self.moved = self.shared.wheel.now
-        if isinstance(self.peer, BodyReader):
+        if self.source is not None:
+            self.source.poured()
+        elif isinstance(self.peer, BodyReader):
             self.peer.poured()
         exchange = self.conversation.exchange
         if exchange is not None and not self.held:

@@ -1,0 +1,305 @@
+"""What becomes of an answer that a backend was asked for on the cache's behalf: stored, confirmed, or only passed on.
+
+Owns the order of these questions, and what those hear who wait for the same. The rules are in `cache/`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lbproxy.cache.body import Body
+from lbproxy.cache.freshness import freshness
+from lbproxy.cache.invalidation import invalidated
+from lbproxy.cache.serving import may_replace_error
+from lbproxy.cache.status_field import forwarded
+from lbproxy.cache.storing import Storable, is_lasting, judge
+from lbproxy.cache.updating import fields_of, freshened, matches
+from lbproxy.cache.values import COMPRESSIBLE, Query, Stored
+from lbproxy.cache.vary import variant_of
+from lbproxy.errors import Blame, Outcome
+from lbproxy.http.messages import RequestHead, ResponseHead
+from lbproxy.http.writing import lines_of
+from lbproxy.session.changing import concealed
+from lbproxy.session.lookup import SAFE, Lookup, look_again, wake
+from lbproxy.session.phases import WAITING
+from lbproxy.session.serving import serve
+from lbproxy.session.shared_cache import GrowingFile, length_of
+
+if TYPE_CHECKING:
+    from lbproxy.cache.collapse import Flight
+    from lbproxy.session.exchange import Exchange
+
+_NOT_MODIFIED = 304
+
+
+def answered(exchange: Exchange, lookup: Lookup, answer: ResponseHead, length: int) -> bool:
+    """Whether the client is served from the store, be it that this answer goes there first. Else it is passed on."""
+    head, query = exchange.head, lookup.query
+    assert head is not None
+    if head.method not in SAFE:
+        _invalidate(exchange, lookup, head, answer)
+    if query is None or query.bypass:
+        return False
+    now = lookup.cache.now()
+    stored = lookup.stored
+    if stored is not None and lookup.lines and answer.status == _NOT_MODIFIED:
+        if _confirm(exchange, lookup, stored, answer, now):
+            return True
+        return _ask_afresh(exchange, lookup)
+    if stored is not None and answer.status >= 500 and may_replace_error(stored, query, now):
+        exchange.world.filling.discard(exchange)
+        _serve_all(exchange, lookup, stored, query, now, "stale", forwarded("stale", status=answer.status))
+        return True
+    if not lookup.storing:
+        if query.is_head:
+            _learn_from_head(lookup, answer, now)
+        return False
+    return _store(exchange, lookup, head, answer, length, now)
+
+
+def told_of(lookup: Lookup) -> bytes:
+    """The Cache-Status of an answer that is passed on."""
+    caching = lookup.caching
+    if caching is None or not caching.settings.told:
+        return b""
+    return forwarded(lookup.reason or "bypass", detail=lookup.refused)
+
+
+def rescued(exchange: Exchange, outcome: Outcome) -> bool:
+    """Whether a stored answer takes the place of an error of ours (RFC 5861, section 4)."""
+    lookup = exchange.lookup
+    query = None if lookup is None else lookup.query
+    if lookup is None or query is None or query.bypass or outcome.blame is Blame.CLIENT or exchange.status:
+        return False
+    stored, now = lookup.stored, lookup.cache.now()
+    if stored is None or not may_replace_error(stored, query, now):
+        _fail_all(lookup, outcome)
+        return False
+    _serve_all(exchange, lookup, stored, query, now, "stale", forwarded("stale", detail=outcome.word))
+    return True
+
+
+def _fail_all(lookup: Lookup, outcome: Outcome) -> None:
+    """Who waits for the same gets the same error: asking again, one after the other, would help nobody."""
+    flight, lookup.flight = lookup.flight, None
+    if flight is None:
+        return
+    lookup.cache.flights.end(flight)
+    waiters, flight.waiters = flight.waiters, []
+    for waiter in waiters:
+        if waiter.phase == WAITING:
+            waiter.lookup.flight = None
+            waiter.refuse(outcome)
+
+
+def _serve_all(
+    exchange: Exchange, lookup: Lookup, stored: Stored, query: Query, now: float, word: str, told: bytes
+) -> None:
+    """Serve this to the exchange and to those who wait for it."""
+    flight, lookup.flight = lookup.flight, None
+    serve(exchange, stored, query, now, word, told=told)
+    if flight is None:
+        return
+    lookup.cache.flights.end(flight)
+    waiters, flight.waiters = flight.waiters, []
+    for waiter in waiters:
+        _serve_waiter(waiter, stored, now, word, told)
+
+
+def serve_others(flight: Flight, now: float) -> None:
+    """The answer has begun to come: serve it to those who wait for it, as it comes."""
+    stored = flight.stored
+    waiters, flight.waiters = flight.waiters, []
+    for waiter in waiters:
+        lookup, head = waiter.lookup, waiter.head
+        if stored is None or lookup is None or lookup.query is None or head is None:
+            continue
+        if variant_of(flight.vary, head, lookup.query.accept) == stored.variant:
+            _serve_waiter(waiter, stored, now, "miss", None)
+        else:
+            lookup.flight = None
+            look_again(waiter)
+
+
+def _serve_waiter(waiter: Exchange, stored: Stored, now: float, word: str, told: bytes | None) -> None:
+    """Serve one that has waited, if it wants just this; else it looks again."""
+    lookup, head = waiter.lookup, waiter.head
+    if waiter.phase != WAITING or lookup is None or head is None or lookup.query is None:
+        return
+    lookup.flight = None
+    lookup.cache.collapsed += 1
+    waiter.collapsed = True
+    serve(waiter, stored, lookup.query, now, word, told=told, collapsed=told is None)
+
+
+# A 304.
+
+
+def _confirm(exchange: Exchange, lookup: Lookup, stored: Stored, answer: ResponseHead, now: float) -> bool:
+    """The backend says that what is stored is still true, and for how long."""
+    head, query, caching = exchange.head, lookup.query, lookup.caching
+    assert head is not None
+    assert query is not None
+    assert caching is not None
+    if not matches(stored.lines, answer):
+        return False
+    lines = freshened(stored.lines, answer, received_at=now)
+    verdict = judge(
+        _as_get(head), _as_stored(stored, lines), caching.settings, asked_at=lookup.asked_at, received_at=now
+    )
+    exchange.world.filling.discard(exchange)
+    cache = lookup.cache
+    if isinstance(verdict, Storable):
+        fresh = verdict.freshness
+        stored.lines = verdict.lines
+        stored.born, stored.fresh_until = fresh.born, fresh.fresh_until
+        stored.while_revalidate, stored.if_error = fresh.while_revalidate, fresh.if_error
+        stored.flags = fresh.flags | stored.flags & COMPRESSIBLE
+        stored.tags = verdict.tags
+        cache.refreshed(stored, verdict.vary, lookup.bans)
+    else:
+        cache.forget(stored)  # it is served this once more
+        lookup.refused = verdict
+    told = forwarded("stale", status=_NOT_MODIFIED, stored=isinstance(verdict, Storable), detail=lookup.refused)
+    _serve_all(exchange, lookup, stored, query, now, "revalidated", told)
+    return True
+
+
+def _as_get(head: RequestHead) -> RequestHead:
+    """What is stored is the answer to a GET, whoever asks about it."""
+    return head if head.method == b"GET" else head.with_method(b"GET")
+
+
+def _as_stored(stored: Stored, lines: bytes) -> ResponseHead:
+    length = length_of(stored.body)
+    return ResponseHead(
+        stored.status,
+        stored.reason,
+        1,
+        fields_of(lines),
+        lines,
+        None if length < 0 else length,
+        False,
+        False,
+        None,
+        b"",
+    )
+
+
+def _ask_afresh(exchange: Exchange, lookup: Lookup) -> bool:
+    """The 304 speaks of something else than what was asked about (threats.md K8): ask for the whole."""
+    lookup.stored, lookup.lines = None, b""
+    exchange.ask_once_more()
+    return True
+
+
+def _learn_from_head(lookup: Lookup, answer: ResponseHead, now: float) -> None:
+    """The answer to a HEAD tells whether what is stored is still true (RFC 9111, section 4.3.5)."""
+    stored, caching = lookup.stored, lookup.caching
+    if stored is None or caching is None or not 200 <= answer.status < 300:
+        return
+    length = length_of(stored.body)
+    if not matches(stored.lines, answer, length=None if length < 0 else length):
+        lookup.cache.expire(stored, now)
+        return
+    lines = freshened(stored.lines, answer, received_at=now)
+    head = _as_stored(stored, lines)
+    said = caching.directives(head)
+    fresh = freshness(
+        head, said, caching.settings, asked_at=lookup.asked_at, received_at=now, expires_counts=not said.targeted
+    )
+    if fresh is not None and not said.no_store and not said.private:
+        stored.lines = lines
+        stored.born, stored.fresh_until = fresh.born, fresh.fresh_until
+        lookup.cache.refreshed(stored, None, lookup.bans)
+
+
+# A whole answer.
+
+
+def _store(
+    exchange: Exchange, lookup: Lookup, head: RequestHead, answer: ResponseHead, length: int, now: float
+) -> bool:
+    """Store it, if it may be; whether it is."""
+    cache, caching, query, plan = lookup.cache, lookup.caching, lookup.query, exchange.plan
+    assert caching is not None
+    assert query is not None
+    assert plan is not None
+    verdict: Storable | str
+    if exchange.sticky_sent != "-":
+        verdict = "sticky cookie"
+    else:
+        shown = answer
+        if exchange.conceals:
+            fields = concealed(exchange, answer.fields)
+            shown = ResponseHead(
+                answer.status, answer.reason, 1, fields, lines_of(fields), answer.length, False, False, None, b""
+            )
+        verdict = judge(head, shown, caching.settings, asked_at=lookup.asked_at, received_at=now)
+    body: Body | GrowingFile | None = None
+    if isinstance(verdict, Storable):
+        body = _room(lookup, length)
+        if body is None:
+            verdict = "too large"
+    if body is None or isinstance(verdict, str):
+        _not_stored(lookup, str(verdict), answer)
+        return False
+    fresh = verdict.freshness
+    compression = plan.compression
+    flags = fresh.flags
+    if compression is not None and not verdict.coding and compression.eligibility.varies(answer):
+        flags |= COMPRESSIBLE
+    stored = Stored(
+        query.key,
+        variant_of(verdict.vary, head, query.accept) if verdict.vary else b"",
+        answer.status,
+        answer.reason,
+        verdict.lines,
+        body,
+        coding=verdict.coding,
+        born=fresh.born,
+        fresh_until=fresh.fresh_until,
+        while_revalidate=fresh.while_revalidate,
+        if_error=fresh.if_error,
+        flags=flags,
+        tags=verdict.tags,
+        checked=lookup.bans,
+    )
+    told = forwarded(lookup.reason, status=answer.status if lookup.stored is not None else None, stored=True)
+    exchange.world.filling.adopt(exchange, lookup, stored, verdict.vary, body, told)
+    return True
+
+
+def _room(lookup: Lookup, length: int) -> Body | GrowingFile | None:
+    """Where a body of this length goes (negative: nobody knows it)."""
+    cache = lookup.cache
+    if length <= cache.settings.max_object:
+        return Body(length if length >= 0 else -1)
+    return None if cache.disk is None else cache.disk.begin(length)
+
+
+def _not_stored(lookup: Lookup, reason: str, answer: ResponseHead) -> None:
+    """This answer is for its client alone: who waits for it has waited in vain."""
+    cache, query = lookup.cache, lookup.query
+    assert query is not None
+    lookup.refused = reason
+    lookup.storing = False
+    cache.refused[reason] += 1
+    if lookup.stored is not None and answer.status < 500:
+        cache.forget(lookup.stored)  # the backend has another one now
+    flight, lookup.flight = lookup.flight, None
+    if is_lasting(reason) or reason in ("too large", "sticky cookie"):
+        cache.store.mark(query.key, cache.now() + cache.settings.hit_for_miss)
+    if flight is not None:
+        cache.flights.end(flight)
+        wake(flight)
+
+
+def _invalidate(exchange: Exchange, lookup: Lookup, head: RequestHead, answer: ResponseHead) -> None:
+    """A request that may have changed something: what is stored of it, and what it points to, is true no more."""
+    caching, cache = lookup.caching, lookup.cache
+    scheme = exchange.scheme
+    for path, query in invalidated(head, answer, scheme, merge=caching is None or caching.merged):
+        if caching is not None:
+            cache.forget_key(caching.key_at(head, scheme, path, query, lookup.pool))
+        cache.forget_url(scheme, head.authority, path, query)

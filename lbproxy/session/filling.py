@@ -1,0 +1,219 @@
+"""The way of an answer into the store, once its head has shown that it belongs there.
+
+Owns the body as it comes: it goes on without the client for whom it was asked, so that a slow one delays nobody and one
+that leaves takes nothing away. All who wait read from what has come. Only what is complete is found by others later
+(threats.md K7).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lbproxy.cache.body import LEAD, Body
+from lbproxy.cache.values import Stored
+from lbproxy.errors import CLIENT_GONE_IN_DATA, OK, Outcome
+from lbproxy.http.messages import RequestHead
+from lbproxy.session.detached import NOWHERE, Detached, Nowhere
+from lbproxy.session.fetching import serve_others
+from lbproxy.session.lookup import prepare_refresh, wake
+from lbproxy.session.phases import DATA, OVER
+from lbproxy.session.serving import serve
+from lbproxy.session.shared_cache import GrowingFile
+
+if TYPE_CHECKING:
+    from lbproxy.cache.collapse import Flight
+    from lbproxy.session.exchange import Exchange
+    from lbproxy.session.lookup import Lookup
+
+
+class Fill(Detached):
+    """Takes an answer's body from the backend in place of the exchange that asked for it."""
+
+    __slots__ = ("_flight", "_leader", "_lookup", "_sink", "_stored", "_told", "_vary")
+
+    def __init__(self, leader: Exchange, sink: Nowhere) -> None:
+        super().__init__(leader, sink, leader.head)
+        self.pool, self.backend = leader.pool, leader.backend
+        self.backend_side, self.backend_tls = leader.backend_side, leader.backend_tls
+        self.answer, self.status = leader.answer, leader.status
+        self.blamed = leader.blamed
+        self.try_began, self.connected_at = leader.try_began, leader.connected_at
+        self.sent_at, self.first_byte_at = leader.sent_at, leader.first_byte_at
+        self.phase = DATA
+        self._leader: Exchange | None = None
+        self._flight: Flight | None = None
+        self._lookup: Lookup | None = None
+        self._stored: Stored | None = None
+        self._vary: tuple[bytes, ...] = ()
+        self._told = b""
+        leader.backend_side = leader.backend = None
+        leader.served_by = self.backend
+        if self.backend_side is not None:
+            self.backend_side.exchange = self
+        self.within(self.timeouts.response_body_idle)
+
+    def store(self, leader: Exchange, lookup: Lookup, stored: Stored, vary: tuple[bytes, ...], told: bytes) -> None:
+        """Its body is `stored`'s."""
+        self._leader, self._lookup = leader, lookup
+        self._stored, self._vary, self._told = stored, vary, told
+        self._flight, lookup.flight = lookup.flight, None
+
+    def begun(self) -> None:
+        """What came together with the head has been taken: now serve those who want it."""
+        leader, self._leader = self._leader, None
+        stored, lookup, flight = self._stored, self._lookup, self._flight
+        if leader is None or stored is None or lookup is None or lookup.query is None:
+            return
+        now = lookup.cache.now()
+        if leader.phase != OVER:
+            serve(leader, stored, lookup.query, now, "miss", told=self._told)
+        if flight is not None:
+            flight.stored, flight.vary = stored, self._vary
+            serve_others(flight, now)
+
+    def completed(self) -> None:
+        """See Exchange: the body is whole, and may be used."""
+        self.backend_side = None
+        if not self.blamed and self.pool is not None and self.backend is not None:
+            self.pool.succeeded(self.backend, self.first_byte_at)
+        self._keep()
+        self.begun()
+        self._close()
+        self.over(OK)
+
+    def cut_short(self, outcome: Outcome, rule: str = "") -> None:
+        """See Exchange: what has come is no answer."""
+        if self.phase == OVER:
+            return
+        self._drop_side()
+        self.blame(self.world.clock())
+        self.over(outcome)
+
+    def over(self, outcome: Outcome, *, cut: bool = False) -> None:
+        """See Exchange."""
+        stored, self._stored = self._stored, None
+        if self.phase != OVER and stored is not None and not isinstance(stored.body, bytes):
+            body = stored.body
+            if not body.complete and not body.failed and isinstance(self.stream, _Sink):
+                leader, self._leader = self._leader, None
+                self.stream.storage.fail()
+                if leader is not None and leader.phase != OVER:
+                    leader.cut_short(outcome)
+            self._close()
+        super().over(outcome, cut=cut)
+
+    def _keep(self) -> None:
+        """Put it into the store."""
+        stored, lookup, sink = self._stored, self._lookup, self.stream
+        if stored is None or lookup is None or not isinstance(sink, _Sink):
+            return
+        sink.storage.finish()
+        if sink.kept:
+            if isinstance(sink.storage, Body):
+                stored.body = sink.storage.whole()
+            lookup.cache.put(stored, self._vary)
+
+    def _close(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None and self._lookup is not None:
+            self._lookup.cache.flights.end(flight)
+            wake(flight)
+
+    def too_long(self) -> None:
+        """It will not be stored after all: nobody can join those who read it now."""
+        lookup = self._lookup
+        if lookup is not None and lookup.query is not None:
+            cache = lookup.cache
+            cache.refused["too large"] += 1
+            cache.store.mark(lookup.query.key, cache.now() + cache.settings.hit_for_miss)
+        self.begun()
+        self._close()
+
+    def go_on_reading(self) -> None:
+        """There is room for more of the body."""
+        if self.phase != OVER and self.backend_side is not None:
+            self.backend_side.go_on_reading()
+
+
+class _Sink(Nowhere):
+    """Where the bytes of the body go. `kept` tells that they are to be stored."""
+
+    __slots__ = ("_fill", "_most", "kept", "storage")
+
+    def __init__(self, storage: Body | GrowingFile, most: int) -> None:
+        super().__init__()
+        self.storage = storage
+        self.kept = True
+        self._most = most
+        self._fill: Fill | None = None
+
+    def use(self, fill: Fill) -> None:
+        """This is whose body it is."""
+        self._fill = fill
+        if not isinstance(self.storage, Body):
+            self.storage.on_room = fill.go_on_reading
+
+    def take(self, data: bytes | memoryview) -> bool:
+        """See BodySink."""
+        body = self.storage
+        if not isinstance(body, Body):
+            return body.add(bytes(data))
+        body.add(bytes(data))
+        if self.kept and body.length > self._most and self._fill is not None:
+            self.kept = False
+            self._fill.too_long()
+            body.pass_on(self._advanced)
+        return self.kept or body.lead <= LEAD
+
+    def _advanced(self) -> None:
+        body, fill = self.storage, self._fill
+        if fill is None or not isinstance(body, Body) or body.complete or body.failed:
+            return
+        if not body.readers:
+            fill.over(CLIENT_GONE_IN_DATA)  # they have all left
+        elif body.lead <= LEAD // 2:
+            fill.go_on_reading()
+
+
+class Filling:
+    """Makes these for exchanges; see World."""
+
+    __slots__ = ()
+
+    def discard(self, leader: Exchange) -> None:
+        """Read the rest of an answer that nobody wants."""
+        Fill(leader, NOWHERE)
+
+    def adopt(
+        self,
+        leader: Exchange,
+        lookup: Lookup,
+        stored: Stored,
+        vary: tuple[bytes, ...],
+        storage: Body | GrowingFile,
+        told: bytes,
+    ) -> None:
+        """Store the answer that `leader` is being told of, and serve it and those who wait from there."""
+        sink = _Sink(storage, lookup.cache.settings.max_object)
+        fill = Fill(leader, sink)
+        sink.use(fill)
+        fill.store(leader, lookup, stored, vary, told)
+
+    def refresh(self, original: Exchange, head: RequestHead, stored: Stored, pool: str) -> None:
+        """Have the backend asked about a stored answer, without anybody waiting for it."""
+        get = head if head.method == b"GET" else head.with_method(b"GET")
+        Refresh(original, get).begin_asking(stored, pool)
+
+
+class Refresh(Detached):
+    """Asks the backend about a stored answer in the background (RFC 5861, section 3)."""
+
+    __slots__ = ()
+
+    def __init__(self, original: Exchange, head: RequestHead) -> None:
+        super().__init__(original, Nowhere(), head)
+
+    def begin_asking(self, stored: Stored, pool: str) -> None:
+        """Go, after whatever is done at the moment."""
+        prepare_refresh(self, stored, pool)
+        self.start(pool)

@@ -1,0 +1,173 @@
+"""How a stored answer is served: whole, as 304, in parts, in the coding that the client prefers.
+
+Owns what the client gets of it. That it may be served has been decided before. An answer that is asked for again and
+again looks the same for a second: that look is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lbproxy import errors
+from lbproxy.cache.conditions import evaluate, range_holds, validators
+from lbproxy.cache.face import SHORT, Face, Part
+from lbproxy.cache.ranges import UNSATISFIABLE, content_range, multipart, read_ranges
+from lbproxy.cache.status_field import forwarded, hit
+from lbproxy.cache.updating import fields_of
+from lbproxy.cache.values import COMPRESSIBLE, Query, Stored
+from lbproxy.http.messages import CHUNKED, Field, RequestHead, ResponseHead
+from lbproxy.http.phrases import phrase
+from lbproxy.http.writing import lines_of
+from lbproxy.session.changing import edited
+from lbproxy.session.coding import coded_body, coding_for, in_coding
+from lbproxy.session.shared_cache import length_of
+
+if TYPE_CHECKING:
+    from lbproxy.cache.body import AnyBody
+    from lbproxy.session.exchange import Exchange
+
+_OK = 200
+_RANGE = b"range"
+
+
+def serve(
+    exchange: Exchange,
+    stored: Stored,
+    query: Query,
+    now: float,
+    word: str,
+    *,
+    told: bytes | None = None,
+    collapsed: bool = False,
+) -> None:
+    """Answer with `stored`. `word` is the record's; `told` is the Cache-Status of an answer that a backend was asked
+    for, None for one that was there.
+    """
+    cache, plan, front = exchange.world.cache, exchange.plan, exchange.conversation.gate.front
+    assert cache is not None
+    assert plan is not None
+    cache.counts[word] += 1
+    stored.hits += 1
+    exchange.verdict = word
+    exchange.age = max(0, int(now - stored.born))
+    exchange.cache_key = stored.key
+    if exchange.detached:
+        exchange.over(errors.OK)
+        return
+    second = int(now)
+    coding, compression, head = stored.coding, plan.compression, exchange.head
+    assert head is not None
+    if compression is not None and not query.ranged:
+        coding = coding_for(compression, stored, query, exchange.world, head.minor)
+    usual = query.plain and told is None and plan.plain_response and not front.hsts
+    if usual:
+        face = cache.faces.get((stored, coding))
+        if face is not None and face.second == second:
+            exchange.present(face)
+            return
+    body = stored.body
+    if compression is not None and coding != stored.coding:
+        body = coded_body(exchange.world, stored, coding, compression)
+        exchange.note_coding(coding, stored.body, body)
+    face = _face(exchange, stored, query, body, coding, now, told, collapsed=collapsed)
+    if usual and isinstance(body, bytes):
+        cache.remember(stored, coding, face)
+    exchange.present(face)
+
+
+def _face(
+    exchange: Exchange,
+    stored: Stored,
+    query: Query,
+    body: AnyBody,
+    coding: bytes,
+    now: float,
+    told: bytes | None,
+    *,
+    collapsed: bool,
+) -> Face:
+    plan, head, front = exchange.plan, exchange.head, exchange.conversation.gate.front
+    assert plan is not None
+    assert head is not None
+    caching = plan.caching
+    extra = b"Age: %d\r\n" % max(0, int(now - stored.born))
+    if caching is not None and caching.settings.told:
+        if collapsed:
+            extra += forwarded("uri-miss", collapsed=True)
+        else:
+            extra += hit(int(stored.fresh_until - now)) if told is None else told
+    lines = stored.lines
+    fields: list[Field] | None = None
+    compressible = bool(stored.flags & COMPRESSIBLE)
+    if plan.compression is not None and (compressible or coding != stored.coding):
+        fields = in_coding(fields_of(lines), stored.coding, coding, compressible=compressible)
+    if plan.response_edits is not None or front.hsts:
+        fields, extra = edited(exchange, fields_of(lines) if fields is None else fields, extra)
+    if fields is not None:
+        lines = lines_of(fields)
+    length = length_of(body)
+    status, reason, second = stored.status, stored.reason, int(now)
+    if query.conditional:
+        etag, modified = validators(lines)
+        result = evaluate(head, status, etag, modified, now)
+        if result == 304:
+            shown = b"".join([field[2] for field in fields_of(lines) if not field[0].startswith(_DESCRIBING)])
+            return _bare(304, shown, None, extra, second)
+        if result == 412:
+            return _bare(412, b"", 0, extra, second)
+    if query.is_head:
+        return Face(_head(status, reason, lines, length), 0, body, (), None, extra, second)
+    if query.ranged and status == _OK and length >= 0:
+        partial = _partial(head, stored, lines, body, length, extra, second)
+        if partial is not None:
+            return partial
+    return Face(
+        _head(status, reason, lines, length), CHUNKED if length < 0 else length, body, None, None, extra, second
+    )
+
+
+_DESCRIBING = (b"content-type", b"content-encoding", b"content-language", b"content-range", b"content-length")
+
+
+def _head(status: int, reason: bytes, lines: bytes, length: int) -> ResponseHead:
+    fields: list[Field] = [(b"date", b"", b"")]  # what is stored has one, and writers look for nothing else
+    return ResponseHead(status, reason, 1, fields, lines, None if length < 0 else length, length < 0, False, None, b"")
+
+
+def _bare(status: int, lines: bytes, length: int | None, extra: bytes, second: int) -> Face:
+    fields: list[Field] = [(b"date", b"", b"")] if lines else []
+    head = ResponseHead(status, phrase(status), 1, fields, lines, length, False, False, None, b"")
+    return Face(head, 0, b"", (), None, extra, second)
+
+
+def _partial(
+    head: RequestHead, stored: Stored, lines: bytes, body: AnyBody, length: int, extra: bytes, second: int
+) -> Face | None:
+    """The parts that are asked for; None for the whole (RFC 9110, section 14.2)."""
+    wanted = [value for name, value, _ in head.fields if name == _RANGE]
+    etag, modified = validators(lines)
+    if len(wanted) != 1 or not range_holds(head, etag, modified):
+        return None
+    spans = read_ranges(wanted[0], length)
+    if spans is None:
+        return None
+    if spans is UNSATISFIABLE:
+        return _bare(416, b"Content-Range: bytes */%d\r\n" % length, 0, extra, second)
+    if len(spans) == 1:
+        start, end = spans[0]
+        shown = lines + content_range(start, end, length)
+        return Face(
+            _head(206, phrase(206), shown, end - start), end - start, body, ((start, end),), None, extra, second
+        )
+    kind = b""
+    kept = []
+    for field in fields_of(lines):
+        if field[0] == b"content-type":
+            kind = field[1]
+        else:
+            kept.append(field)
+    boundary = b"%016x" % (hash(stored.key) & 0xFFFFFFFFFFFFFFFF)
+    parts, total = multipart(boundary, kind, spans, length)
+    shown = lines_of(kept) + b"Content-Type: multipart/byteranges; boundary=%b\r\n" % boundary
+    sequence: list[Part] = list(parts)
+    return Face(_head(206, phrase(206), shown, total), total, body, sequence, None, extra, second)
