@@ -49,8 +49,8 @@ class Bench:
         *ports, (spare, _) = pairs(len(self.peers) + 1)
         self._backends[kind] = {peer.name: pair for peer, pair in zip(self.peers, ports, strict=True)}
         flat = [spare, *(port for pair in ports for port in pair)]
+        self.field.direct[kind] = spare
         if kind == "answers":
-            self.field.direct = spare
             _, self.answers_name = start_answers(self.field.children, flat, self.file_limit)
         elif kind == "answers-tls":
             start_answers(self.field.children, flat, self.file_limit, self.field.material)
@@ -105,7 +105,7 @@ class Bench:
 
     def _end(self, *running: Running) -> None:
         """End peers; a row leaves hundreds of megabytes of access logs behind, which nobody reads."""
-        self.field.children.end(*(peer.child for peer in running))
+        self.field.children.end(*(child for peer in running for child in peer.children))
         for peer in running:
             shutil.rmtree(peer.directory, ignore_errors=True)
 

@@ -85,9 +85,9 @@ def nginx_answers(nginx: str, directory: Path, ports: list[int], file_limit: int
 
 
 def start_python(children: Children, kind: str, ports: list[int]) -> "subprocess.Popen[bytes]":
-    """Start a backend of `bench.serve`, or that of `bench.http_serve`."""
-    if kind == "http":
-        child = children.start_python("bench.http_serve", *map(str, ports))
+    """Start a backend of `bench.serve`, that of `bench.http_serve` or that of `bench.cache_serve`."""
+    if kind in ("http", "cache"):
+        child = children.start_python(f"bench.{kind}_serve", *map(str, ports))
     else:
         child = children.start_python("bench.serve", kind, *map(str, ports))
     for port in ports:

@@ -31,10 +31,10 @@ def get(path: str) -> bytes:
 class Download:
     """Answers of one size on one connection, of which only the heads are looked at."""
 
-    def __init__(self, raw: socket.socket, path: str) -> None:
+    def __init__(self, raw: socket.socket, path: str, size: int | None = None) -> None:
         self.raw = raw
         self.request = get(path)
-        self.size = SIZES[path]
+        self.size = SIZES[path] if size is None else size
         self.left = 0
         self.head = b""
         raw.send(self.request)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def usage(pid: int) -> Usage:
     # The second field is the program's name in brackets and may hold blanks: count fields after the last bracket.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return Usage((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), 0.0)
+
+
+def usage_of(pids: Iterable[int]) -> Usage:
+    """The CPU time of several processes together."""
+    used = [usage(pid) for pid in pids]
+    return Usage(sum(one.ran for one in used), sum(one.waited for one in used))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bench.backends import NGINX_TLS, log_path
 from bench.children import CHECKOUT, START_DEADLINE, Children, StartFailed, find_program, free_ports
+from bench.peers_cache import nginx_open_files, varnish, varnish_version, varnishncsa
 from bench.peers_http import haproxy_http, lbproxy_http, nginx_http, proxypy, proxypy_version, reverseproxy
 from bench.places import SESSIONS, Front, NotInstalled, Place, first_line, program
 from bench.tls import NAME, Material
@@ -37,6 +38,8 @@ class Peer:
     """A production proxy: its throughput counts when the rate of the latency row is chosen."""
     worker: bool = False
     """Its work is done by the one child of the process that was started."""
+    beside: Callable[[Place], list[str]] | None = None
+    """A second program that belongs to it, and whose CPU time counts as its own."""
 
     def fits(self, row: str) -> bool:
         """Whether this peer takes part in *row*."""
@@ -54,6 +57,23 @@ class Running:
     """The process that proxies."""
     directory: Path
     """Where its logs grow."""
+    beside: "subprocess.Popen[bytes] | None" = None
+    """The second program that belongs to it."""
+
+    @property
+    def children(self) -> "list[subprocess.Popen[bytes]]":
+        """All that was started for it, in the order in which it is ended."""
+        return [child for child in (self.beside, self.child) if child]
+
+    @property
+    def shares_itself(self) -> bool:
+        """Whether its one core is shared by several processes or threads of its own."""
+        return self.beside is not None
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes whose CPU time counts."""
+        return [self.pid, *([self.beside.pid] if self.beside else [])]
 
     @property
     def name(self) -> str:
@@ -324,13 +344,18 @@ HTTP = (
 SLOW = ("http-rtt", "http-rtt-1k", "http-unique")
 """The rows of the other proxies in Python: those for which something is promised against them."""
 
+HITS = ("cache-1k", "cache-1k-many", "cache-100k")
+CODED = ("gzip", "zstd")
+
 PEERS = (
     Peer("lbproxy", lbproxy, lbproxy_version),
     Peer("lbproxy-plain", lbproxy_plain, lbproxy_version, rows=("passthrough",)),
     Peer("lbproxy-one-route", lbproxy_one_route, lbproxy_version, rows=("http-routes",)),
-    Peer("haproxy", haproxy, haproxy_version, rows=(*PLAIN, *TLS, *HTTP)),
+    Peer("haproxy", haproxy, haproxy_version, rows=(*PLAIN, *TLS, *HTTP, *HITS, *CODED)),
     Peer("haproxy-splice", haproxy_splice, haproxy_version, rows=("bulk", *BODIES)),
-    Peer("nginx", nginx, nginx_version, rows=(*PLAIN, *TLS, *HTTP)),
+    Peer("nginx", nginx, nginx_version, rows=(*PLAIN, *TLS, *HTTP, *HITS, "cache-cold", *CODED)),
+    Peer("nginx-open-files", nginx_open_files, nginx_version, rows=HITS),
+    Peer("varnish", varnish, varnish_version, rows=(*HITS, "cache-cold"), worker=True, beside=varnishncsa),
     Peer("hitch", hitch, hitch_version, rows=("tls-rtt", "tls-full", "tls-resumed", "tls-idle"), worker=True),
     Peer("portforward", portforward, twisted_version, rows=(*PLAIN, "tls-rtt", "tls-idle"), serious=False),
     Peer("reverseproxy", reverseproxy, twisted_version, rows=SLOW, serious=False),
@@ -354,18 +379,22 @@ def start_peer(
     (port,) = free_ports(1)
     directory = children.directory / f"{peer.name}.{port}"
     directory.mkdir(exist_ok=True)
-    command = peer.command(Place(directory, port, backends, file_limit, front, material))
+    place = Place(directory, port, backends, file_limit, front, material)
+    command = peer.command(place)
+    beside: subprocess.Popen[bytes] | None = None
     child = children.start(command, on=children.cores.proxy, name=peer.name)
     try:
         children.wait_for_port(child, port)
+        if peer.beside:
+            beside = children.start(peer.beside(place), on=children.cores.proxy, name=f"{peer.name}-beside")
         if not peer.worker:
-            return Running(peer, port, child, child.pid, directory)
+            return Running(peer, port, child, child.pid, directory, beside)
         pid = worker(child.pid)
         # hitch's first worker moves itself to the first core, that of the load.
         os.sched_setaffinity(pid, children.cores.proxy)
-        return Running(peer, port, child, pid, directory)
-    except StartFailed as failure:
-        children.end(child)
+        return Running(peer, port, child, pid, directory, beside)
+    except (NotInstalled, StartFailed) as failure:
+        children.end(*([beside] if beside else []), child)
         if attempts > 1 and "in use" in str(failure).lower():
             return start_peer(children, peer, backends, file_limit, front, material, attempts - 1)
         raise

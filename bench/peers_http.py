@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import version
 
 from bench.backends import NGINX_TLS
+from bench.peers_cache import LBPROXY_ROUTE, haproxy_extension, lbproxy_accelerated, nginx_cache
 from bench.places import Front, NotInstalled, Place, program
 
 ROUTES = 1000
@@ -53,7 +54,7 @@ backend bench
 
 def haproxy_configuration(place: Place, extra: str = "") -> str:
     """What HAProxy is told, with further options."""
-    return HAPROXY.format(
+    configured = HAPROXY.format(
         sessions=place.sessions,
         extra=extra,
         port=place.port,
@@ -61,6 +62,7 @@ def haproxy_configuration(place: Place, extra: str = "") -> str:
         scheme="https" if place.tls else "http",
         backends=place.backends,
     )
+    return configured + haproxy_extension(place)
 
 
 def haproxy_http(place: Place, extra: str = "") -> list[str]:
@@ -143,7 +145,9 @@ def nginx_configuration(place: Place) -> str:
 
 
 def nginx_http(place: Place) -> list[str]:
-    """One process, access log to a buffered file, answers never to one."""
+    """One process, access log to a buffered file, answers never to one but where they are stored."""
+    if place.front in LBPROXY_ROUTE:
+        return nginx_cache(place)
     path = program("nginx")
     configuration = place.directory / "nginx.conf"
     configuration.write_text(nginx_configuration(place))
@@ -173,6 +177,8 @@ def lbproxy_http(place: Place) -> str:
 
 def lbproxy_front(place: Place) -> str:
     """What stands in the listener, and the routes behind it."""
+    if place.front in LBPROXY_ROUTE:
+        return lbproxy_accelerated(place.front)
     fronts: dict[Front, str] = {
         "http": 'pool = "bench"\n',
         "https": f'pool = "bench"\ntls = {{ cert = "{place.material.certificate}", key = "{place.material.key}" }}\n',

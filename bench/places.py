@@ -11,14 +11,14 @@ from bench.tls import Material
 SESSIONS = 20_000
 """Sessions that each proxy is configured for, where the limit of open files allows."""
 
-Front = Literal["tcp", "tls", "name", "http", "https", "route", "routes"]
+Front = Literal["tcp", "tls", "name", "http", "https", "route", "routes", "cache", "gzip", "zstd"]
 """What clients meet.
 
 Bytes passed on as they are; TLS that ends at the proxy; TLS that is passed on by server name; HTTP; HTTP over TLS;
-HTTP with one route for all; HTTP with a thousand.
+HTTP with one route for all; HTTP with a thousand; HTTP with answers stored; HTTP with answers compressed.
 """
 
-HTTP_FRONTS: tuple[Front, ...] = ("http", "https", "route", "routes")
+HTTP_FRONTS: tuple[Front, ...] = ("http", "https", "route", "routes", "cache", "gzip", "zstd")
 
 
 class NotInstalled(Exception):

@@ -1,6 +1,7 @@
 """Which rows a run has, in the order of the report."""
 
 from bench.rows import Bulk, Idle, IdleMemory, Latency, NewConnections, RoundTrips, Row, Scale
+from bench.rows_cache import Coded, Cold, StoredBody, StoredKilobyte, StoredMany
 from bench.rows_http import (
     HttpBodies,
     HttpChunked,
@@ -44,4 +45,10 @@ def all_rows(scale: Scale) -> list[Row]:
         HttpLatency(),
         WebSocketEcho(),
         HttpRoutes(),
+        StoredKilobyte(),
+        StoredMany(),
+        StoredBody(),
+        Cold(),
+        Coded("gzip"),
+        Coded("zstd"),
     ]

@@ -12,12 +12,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bench.children import Children, find_program
 from bench.load import LoadFailed
-from bench.meters import Usage, memory, usage
+from bench.meters import Usage, memory, usage, usage_of
 from bench.peers import Peer, Running
 from bench.places import Front
 from bench.report import Metric, Sample, Target
@@ -60,8 +60,8 @@ class Field:
     children: Children
     scale: Scale
     material: Material
-    direct: int = 0
-    """The port of a backend of small answers that no peer uses."""
+    direct: dict[str, int] = field(default_factory=dict)
+    """For each kind of backend the port that no peer uses."""
 
     def load(self, kind: str, **arguments: float) -> Sample:
         """Run one load beside the backends to its end; raise LoadFailed."""
@@ -74,6 +74,10 @@ class Field:
     def http_load(self, kind: str, **arguments: float) -> Sample:
         """The same for a load that reads HTTP."""
         return self._load(self.start_load(kind, module="bench.http_load", **arguments))
+
+    def cache_load(self, kind: str, **arguments: float) -> Sample:
+        """The same for the loads of the cache and of compression."""
+        return self._load(self.start_load(kind, module="bench.cache_load", **arguments))
 
     def start_load(self, kind: str, *, module: str, **arguments: float) -> "subprocess.Popen[bytes]":
         """Start one load beside the backends."""
@@ -195,7 +199,7 @@ def parse_wrk(output: str) -> Sample:
     return {"requests": float(match[1]), "seconds": float(match[2]) * unit}
 
 
-Backend = Literal["answers", "answers-tls", "stream", "sink", "http"]
+Backend = Literal["answers", "answers-tls", "stream", "sink", "http", "cache"]
 """Who stands behind the proxies."""
 
 
@@ -256,11 +260,15 @@ class Loaded(Row):
         """The metrics from the load's result and the CPU seconds of the proxy."""
 
     def measure(self, field: Field, running: Running) -> Sample:
-        before = usage(running.pid)
+        before = usage_of(running.pids)
         offered = self.offer(field, running, field.scale.seconds)
         time.sleep(QUIET)
-        used = usage(running.pid).since(before)
-        return {**self.sample(offered, used.ran), **shares(used, offered["seconds"])}
+        used = usage_of(running.pids).since(before)
+        result = {**self.sample(offered, used.ran), **shares(used, offered["seconds"])}
+        if running.shares_itself:
+            # It waits for itself, which tells nothing of others.
+            result["waited"] = 0.0
+        return result
 
     def remarks(self, medians: Mapping[str, Sample]) -> list[str]:
         remarks = disturbance(medians)
@@ -459,12 +467,12 @@ class Latency(Row):
         serious = [self.reach[peer.name] for peer in running if peer.peer.serious]
         self.rate = min(serious or self.reach.values()) / 2
         why = "half of what this load gets through the slowest of the serious peers"
-        alone = field.load("closed", port=field.direct, connections=CONNECTIONS, seconds=2 * WARM_UP)
+        alone = field.load("closed", port=field.direct[self.backend], connections=CONNECTIONS, seconds=2 * WARM_UP)
         if self.rate > (limit := alone["requests"] / alone["seconds"] / 4):
             self.rate = limit
             why = "a quarter of what this load gets without a proxy: above it the load's own queue shows"
         self.rate = round(self.rate, -2)
-        direct = [self._offer(field, field.direct) for _ in range(self.turns(field.scale))]
+        direct = [self._offer(field, field.direct[self.backend]) for _ in range(self.turns(field.scale))]
         p50, p99 = (1e6 * statistics.median(offered[key] for offered in direct) for key in ("p50", "p99"))
         return [
             f"rate: {self.rate:,.0f} requests/s, {why}",

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lbproxy import __version__
+from lbproxy.commands_cache import add_cache_commands
 from lbproxy.service import DEFAULT_CONFIG
 from lbproxy.service.client import ControlError, ask
 from lbproxy.service.status import status_text
@@ -62,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         change = _control(commands.add_parser(state, help=what))
         change.add_argument("backend", metavar="POOL/BACKEND")
         change.set_defaults(run=_change, state=state)
+
+    add_cache_commands(commands, _control, _socket)
     return parser
 
 

@@ -40,7 +40,8 @@ ARROWS: dict[str, set[str]] = {
     "net": DECISIONS | {"session", "certificates"},
     "service": DATA_PATH | {"config", ""},
     "tap": {"service", ""},
-    "cli": VALUES | {"service", "config", "net", ""},
+    "commands_cache": VALUES | {"service"},
+    "cli": VALUES | {"commands_cache", "service", "config", "net", ""},
     "demo": VALUES | {"service", "config", "net", "certificates", ""},
     "__main__": {"cli"},
 }

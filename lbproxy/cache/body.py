@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Protocol
 
-
 # How far, in bytes, the fastest reader may be ahead of the slowest one in a body that is too long to be kept.
 LEAD = 256 * 1024
 
@@ -23,17 +22,35 @@ class BodyReaderLike(Protocol):
     def position(self) -> int:
         """Nothing in front of this is wanted any more."""
 
+    @property
+    def may_lag(self) -> bool:
+        """Whether it can go on reading from the file of a long body, where there is one."""
+
     def more(self) -> None:
         """There is more to read now, or the end: see `complete` and `failed` of the body."""
 
 
 class Body:
     """A body in memory. `length` is how much of it is there, `expected` how much it will be, -1 when nobody knows.
-    `complete` turns True at its end, `failed` when there will never be one. `passing` tells that it is too long to be
-    kept: only what readers still have to read of it is there.
+    `complete` turns True at its end, `failed` when there will never be one.
+
+    `passing` tells that it is too long to be kept: only what readers still have to read is there, from `start` on.
+    `behind` is the file that it is written to at the same time, None without one: what has got there is not kept
+    for those who may lag. Should the file fail, they are waited for as if there were none.
     """
 
-    __slots__ = ("_on_room", "_pieces", "_readers", "_starts", "complete", "expected", "failed", "length", "passing")
+    __slots__ = (
+        "_on_room",
+        "_pieces",
+        "_readers",
+        "_starts",
+        "behind",
+        "complete",
+        "expected",
+        "failed",
+        "length",
+        "passing",
+    )
 
     def __init__(self, expected: int = -1) -> None:
         self.expected = expected
@@ -43,6 +60,7 @@ class Body:
         self.length = 0
         self.complete = self.failed = self.passing = False
         self._on_room: Callable[[], None] | None = None
+        self.behind: FileBody | None = None
 
     def add(self, data: bytes) -> None:
         """More of it has come."""
@@ -89,33 +107,46 @@ class Body:
             self._readers.remove(reader)
             self.advanced()
 
-    def pass_on(self, on_room: Callable[[], None]) -> None:
+    def pass_on(self, on_room: Callable[[], None], behind: FileBody | None = None) -> None:
         """Keep only what readers have not read yet; whoever fills this asks for `lead`, and goes on at `on_room`."""
         self.passing = True
+        self.behind = behind
         self._on_room = on_room
         self._trim()
 
     def advanced(self) -> None:
-        """A reader has gone on, or left."""
+        """A reader has gone on, or left; or more of the file has been written."""
         if self.passing:
             self._trim()
             if self._on_room is not None:
                 self._on_room()
 
     @property
+    def readers(self) -> int:
+        """How many are told."""
+        return len(self._readers)
+
+    @property
+    def start(self) -> int:
+        """The first byte that is here: 0, unless this is passing."""
+        return self._starts[0] if self._starts else self.length
+
+    @property
     def lead(self) -> int:
-        """How many bytes the slowest reader still has to read of what is there."""
-        return self.length - min((reader.position for reader in self._readers), default=self.length)
+        """How many bytes the slowest reader still has to read of what is there, that of a healthy file included."""
+        length, written = self.length, 0
+        behind = self.behind
+        if behind is not None and not behind.failed:
+            written = behind.length
+        low = length if behind is None or behind.failed else written
+        for reader in self._readers:
+            low = min(low, max(reader.position, written) if reader.may_lag else reader.position)
+        return length - low
 
     def _trim(self) -> None:
         index = bisect_right(self._starts, self.length - self.lead) - 1
         if index > 0:
             del self._pieces[:index], self._starts[:index]
-
-    @property
-    def readers(self) -> int:
-        """How many are told."""
-        return len(self._readers)
 
     def _tell(self) -> None:
         told = list(self._readers)

@@ -22,7 +22,7 @@ IN_MAIN = 4  # the bit that tells the queue
 
 SMALL_SHARE = 10  # the small queue has one part in ten of the bytes
 _MOVES = 1  # more visits than this in the small queue, and it moves to the main one
-_STEPS = 512  # places looked at per call beyond those that the bytes call for; half of them may show mercy
+_STEPS = 256  # places looked at per call beyond those that the bytes call for; half of them may show mercy
 _SWEPT = 4  # places looked at per change while there are dead ones: four keep the dead ones fewer than the live
 
 _STAMP = (1 << 24) - 1
@@ -75,13 +75,12 @@ class Ghosts:
 class Queue:
     """Keys first in, first out. `bytes` and `count` are of the live ones among them."""
 
-    __slots__ = ("_back", "_front", "_place", "bytes", "count")
+    __slots__ = ("_back", "_front", "bytes", "count")
 
-    def __init__(self, place: int) -> None:
+    def __init__(self) -> None:
         # What the sweep has passed is in front, what it has yet to look at behind it.
         self._front: deque[bytes] = deque()
         self._back: deque[bytes] = deque()
-        self._place = place
         self.bytes = self.count = 0
 
     def __len__(self) -> int:
@@ -97,10 +96,8 @@ class Queue:
     def pop(self, live: Live) -> Stored | None:
         """Take the first place; None if nobody is there any more."""
         stored = live((self._front or self._back).popleft())
-        if stored is None or stored.visits & IN_MAIN != self._place:
-            return None
-        self.bytes -= stored.size
-        self.count -= 1
+        if stored is not None:
+            self.forget(stored)
         return stored
 
     def forget(self, stored: Stored) -> None:
@@ -116,8 +113,7 @@ class Queue:
             if not self._back:
                 self._front, self._back = self._back, self._front
             key = self._back.popleft()
-            stored = live(key)
-            if stored is not None and stored.visits & IN_MAIN == self._place:
+            if live(key) is not None:
                 self._front.append(key)
             if len(self) == self.count:
                 return
@@ -132,8 +128,8 @@ class Eviction:
     __slots__ = ("_ghosts", "_limit", "_live", "main", "small")
 
     def __init__(self, limit: int, live: Live) -> None:
-        self.small = Queue(0)
-        self.main = Queue(IN_MAIN)
+        self.small = Queue()
+        self.main = Queue()
         self._live = live
         self.limit = limit
 

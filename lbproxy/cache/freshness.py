@@ -64,16 +64,16 @@ def stated(
     answer: ResponseHead, directives: Directives, dated: float, received_at: float, *, expires_counts: bool
 ) -> float | None:
     """The lifetime that the answer states, in seconds, None for none (RFC 9111, 4.2.1). An Expires that cannot be read
-    is in the past (5.3).
+    is in the past (5.3), and so are several that differ.
     """
     if directives.s_maxage is not None:
         return directives.s_maxage
     if directives.max_age is not None:
         return directives.max_age
-    expires = answer.get(b"expires") if expires_counts else None
-    if expires is None:
+    expires = {value for name, value, _ in answer.fields if name == b"expires"} if expires_counts else None
+    if not expires:
         return None
-    until = read_date(expires, received_at)
+    until = read_date(expires.pop(), received_at) if len(expires) == 1 else None
     return 0.0 if until is None else max(0.0, until - dated)
 
 

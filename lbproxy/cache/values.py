@@ -121,9 +121,9 @@ class Query:
     `key` is the primary key. `bypass` is the reason for which it neither looks nor stores, "" for none. `is_head` tells
     that only the head is wanted, `conditional` that there is If-None-Match, If-Modified-Since, If-Match or
     If-Unmodified-Since, `ranged` that there is a Range. `codings` are those that it accepts of ours, as a bit set of
-    compress/negotiation.py, `accept` the same as a field value and `accept_encoding` what was written. `only_if_cached` wants no backend to be asked.
-    `directives` (see directives.py) are those of its Cache-Control, None when there are none
-    or they do not count.
+    compress/negotiation.py, `accept` the same as a field value and `accept_encoding` what was written. `directives`
+    (see directives.py) are those of its Cache-Control, None when there are none or they do not count.
+    `only_if_cached` wants no backend to be asked.
     """
 
     __slots__ = (

@@ -1,8 +1,8 @@
 """From read tables to the frozen values of `lbproxy.model`.
 
 Owns what stands where the user wrote nothing and needs other keys to know it: names from addresses, ids from
-addresses; building_tls.py and building_http.py do so for their tables. Judges nothing but files; a configuration built
-here may still be nonsense until checks.py has seen it.
+addresses; building_tls.py, building_http.py and building_cache.py do so for their tables. Judges nothing but files; a
+configuration built here may still be nonsense until checks.py has seen it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Literal, cast
 from lbproxy import model
 from lbproxy.addresses import NetworkSet
 from lbproxy.config import schema, schema_pools
+from lbproxy.config.building_cache import cache_of
 from lbproxy.config.building_http import check_http, listener_http, load_report, pool_http, route_http
 from lbproxy.config.building_tls import backend_tls, listener_tls
 from lbproxy.config.contents import Contents
@@ -37,6 +38,7 @@ def build(tables: schema.FileTable, places: Places, file: str | None, contents: 
         limits=model.LimitSettings(**tables.limits.model_dump()),
         control=model.ControlSettings(tables.control.socket),
         stop=model.StopSettings(tables.stop.grace, tables.stop.hard_stop),
+        cache=cache_of(tables.cache, contents.paths),
         file=file,
     )
 

@@ -9,11 +9,13 @@ from typing import Literal, cast
 
 from lbproxy import model_http
 from lbproxy.addresses import NetworkSet
+from lbproxy.config.building_cache import compression, decompression, route_cache
 from lbproxy.config.contents import Contents
 from lbproxy.config.places import Path
+from lbproxy.config.schema_conditions import ConditionTable
 from lbproxy.config.schema_http import HttpTable, LoadReportTable, StickyTable
 from lbproxy.config.schema_pools import CheckTable, PoolTable
-from lbproxy.config.schema_routes import AnswerTable, ConditionTable, EditsTable, RewriteTable, RouteTable
+from lbproxy.config.schema_routes import AnswerTable, EditsTable, RewriteTable, RouteTable
 
 _TO_CHECK = ("path", "method", "host", "headers", "status", "body")
 
@@ -67,6 +69,11 @@ def route_http(table: RouteTable, path: Path, contents: Contents) -> model_http.
         merge_slashes=table.merge_slashes,
         conceal=table.conceal,
         error_pages=_error_pages(table.error_pages, path, contents),
+        cache=route_cache(table.cache),
+        cache_bypass=tuple(map(condition, table.cache.bypass)) if table.cache else (),
+        cache_no_store=tuple(map(condition, table.cache.no_store)) if table.cache else (),
+        compress=compression(table.compress),
+        decompress=decompression(table.decompress_requests),
     )
 
 

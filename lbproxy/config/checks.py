@@ -1,8 +1,8 @@
 """How keys relate: what no single value can be blamed for.
 
-Owns the order of the cross-checks and those on the process as a whole; listeners, pools, routes, TLS and HTTP have
-files of their own. Errors are looked for even when parts of the file could not be read, except where those parts might
-be the answer; warnings only once there is no error, since they would speak of what is left.
+Owns the order of the cross-checks and those on the process as a whole; listeners, pools, routes, TLS, HTTP and the
+cache have files of their own. Errors are looked for even when parts of the file could not be read, except where those
+parts might be the answer; warnings only once there is no error, since they would speak of what is left.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from lbproxy.config.checks_cache import check_cache, warn_about_cache
 from lbproxy.config.checks_files import check_files
 from lbproxy.config.checks_http import check_http, warn_about_http
 from lbproxy.config.checks_http_routes import check_http_routes, warn_about_http_routes
@@ -44,6 +45,7 @@ def check_all(
     check_tls(tables, configuration, notes)
     check_http(tables, configuration, notes)
     check_http_routes(tables, configuration, notes)
+    check_cache(tables, notes)
     _check_records(tables, notes)
     _check_stop(configuration, notes)
     of_files = check_files(tables, configuration, notes, now) if read_files else []
@@ -55,6 +57,7 @@ def check_all(
     warn_about_tls(tables, configuration, notes)
     warn_about_http(tables, configuration, notes)
     warn_about_http_routes(tables, notes)
+    warn_about_cache(tables, notes)
     _warn_about_timeouts(tables, notes)
     for path, message in of_files:
         notes.warn(path, message)

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from lbproxy.config.places import Path
 from lbproxy.config.problems import Notes
 from lbproxy.config.schema import FileTable
-from lbproxy.config.schema_routes import OF_TCP, AnswerTable, ConditionTable, RewriteTable, RouteTable, http_keys
+from lbproxy.config.schema_conditions import ConditionTable
+from lbproxy.config.schema_routes import OF_TCP, AnswerTable, RewriteTable, RouteTable, http_keys
 from lbproxy.config.units import show
 from lbproxy.http.rewriting import Rewriter
 from lbproxy.http.templates import TemplateError
@@ -30,6 +31,7 @@ _FOR_BACKENDS = (
     "upgrades",
     "streaming",
     "conceal",
+    "decompress_requests",
     "priority",
 )
 _DEEPEST = 8
@@ -154,7 +156,7 @@ def _check_paths(table: ConditionTable, route: RouteTable, path: Path, notes: No
 
 
 def _check_conditions(table: RouteTable, path: Path, notes: Notes) -> None:
-    left = list(_inner(table, path, 1))
+    left = [*_inner(table, path, 1), *_of_cache(table, path)]
     while left:
         inner, place, depth = left.pop()
         if depth > _DEEPEST:
@@ -164,6 +166,13 @@ def _check_conditions(table: RouteTable, path: Path, notes: Notes) -> None:
             notes.error(place, 'is an empty condition; write in it what must hold, as in { host = "a.example" }')
         _check_paths(inner, table, place, notes)
         left.extend(_inner(inner, place, depth + 1))
+
+
+def _of_cache(table: RouteTable, path: Path) -> Iterator[tuple[ConditionTable, Path, int]]:
+    if table.cache is not None:
+        for key, conditions in (("bypass", table.cache.bypass), ("no_store", table.cache.no_store)):
+            for number, condition in enumerate(conditions):
+                yield condition, (*path, "cache", key, number), 1
 
 
 def _inner(table: ConditionTable, path: Path, depth: int) -> Iterator[tuple[ConditionTable, Path, int]]:

@@ -175,6 +175,59 @@ backends = "10.0.0.11:8000"
 [pool.next]
 backends = "10.0.0.31:8000"
 """,
+    "route.cache": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+host = "shop.example"
+pool = "web"
+
+[route.cache]
+default_ttl = "1m"
+stale_if_error = "1d"
+bypass = { cookie = { session = true } }
+no_store = { path = "/search/" }
+""",
+    "route.cache.key": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+host = "shop.example"
+pool = "web"
+cache = { key = { ignore_query = ["utm_*", "fbclid"], sort_query = true, cookies = "currency" } }
+""",
+    "route.compress": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+path = "/"
+pool = "web"
+compress = { codings = ["br", "gzip"], br_level = 5, types = "application/x-ndjson" }
+""",
+    "route.decompress_requests": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[[route]]
+path = "/upload/"
+pool = "web"
+decompress_requests = { ratio = 20, max_size = "100MiB" }
+""",
     "route.timeouts": """\
 [[route]]
 name = "office"
@@ -276,6 +329,38 @@ try_window = "2s"
 connect = "2s"
 tunnel_idle = "1h30m"
 """,
+    "cache": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[cache]
+memory = "1GiB"
+max_object = "16MiB"
+
+[[route]]
+path = "/"
+pool = "web"
+cache = true
+""",
+    "cache.disk": """\
+[[listener]]
+name = "web"
+bind = "0.0.0.0:80"
+protocol = "http"
+pool = "web"
+
+[cache.disk]
+path = "/var/cache/lbproxy"
+size = "50GiB"
+
+[[route]]
+path = "/"
+pool = "web"
+cache = true
+""",
     "limits": """\
 [limits]
 max_connections = 100000
@@ -338,6 +423,25 @@ changed. A prefix ends at a slash: `/api` is taken off `/api/a` and `/api`, but 
     "route.request_headers": """\
 Fields that frame a message or belong to one connection can be neither set nor removed; the Host that backends see is
 set with `rewrite`.
+""",
+    "route.cache": """\
+Without further keys a route obeys what answers say: `Cache-Control`, `Expires`, `Vary` and the like (RFC 9111).
+Answers with `Set-Cookie`, for clients with `Authorization`, and those that say `private` or `no-store` are not stored.
+
+`ttl` and `default_ttl` go together: one is for answers that state a freshness, the other for those that state none.
+`max_ttl` bounds both. What an answer itself says of `stale-while-revalidate` and `stale-if-error` (RFC 5861) counts
+before the keys here, and neither serves what must be revalidated.
+
+`bypass` and `no_store` are one condition, or an array of which one is enough; the keys of a condition are those of a
+route, from `host` to `not`.
+""",
+    "route.compress": """\
+Answers with `no-transform` are never compressed, those with `Set-Cookie` or `Cache-Control: private` only with
+`private`. A coding whose library is not installed is left out, with a warning at start; gzip is always there.
+""",
+    "cache.disk": """\
+The short form is the path alone: `disk = "/var/cache/lbproxy"` in `[cache]`. A disk that is full or fails costs hits,
+never requests.
 """,
     "pool.sticky": """\
 The short form is the word for `by` alone: `sticky = "cookie"`. A backend that drains keeps the clients it has. What

@@ -15,6 +15,7 @@ from lbproxy.addresses import Address
 from lbproxy.config.reading_addresses import Bind, Network, RecordsTo, UnixPath
 from lbproxy.config.reading_records import RecordTemplate
 from lbproxy.config.readings import Duration, Name, Reference, Size, Whole, Word
+from lbproxy.config.schema_cache import CacheTable
 from lbproxy.config.schema_http import HttpTable
 from lbproxy.config.schema_pools import PoolTable
 from lbproxy.config.schema_routes import RouteTable
@@ -164,6 +165,7 @@ class FileTable(Table):
     route: list[RouteTable] = Field(default=[], description="Which pool serves what, beyond the listener's own.")
     pool: dict[str, PoolTable] = Field(default={}, description="The pools by name.")
     timeouts: AllTimeouts = Field(default=AllTimeouts(), description="Clocks of all sessions.")
+    cache: CacheTable = Field(default=CacheTable(), description="The store of all routes with `cache`.")
     limits: LimitsTable = Field(default=LimitsTable(), description="Bounds of the process.")
     records: RecordsTable = Field(default=RecordsTable(), description="One line for each session.")
     log: LogTable = Field(default=LogTable(), description="The system log.")

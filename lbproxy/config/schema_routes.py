@@ -10,68 +10,27 @@ from typing import Annotated
 from pydantic import Field
 
 from lbproxy import model, model_http
-from lbproxy.config.reading_addresses import Network
 from lbproxy.config.reading_fields import (
     AnswerFieldName,
     FieldName,
     FieldValue,
-    MatchedFieldName,
     MediaType,
     RedirectTo,
     TemplateText,
 )
-from lbproxy.config.reading_http import Host, Method, PathText, Prefix, Upgrade
-from lbproxy.config.reading_matches import CookieName, Key, ParameterName, Pattern, Value
+from lbproxy.config.reading_http import Prefix, Upgrade
+from lbproxy.config.reading_matches import Key, Pattern
 from lbproxy.config.reading_tls import FilePath, Protocol, ServerName
 from lbproxy.config.readings import Choice, Flag, Name, Octets, Real, Reference, Size, Whole, Word
+from lbproxy.config.schema_cache import CompressTable, DecompressTable, RouteCacheTable
+from lbproxy.config.schema_conditions import ConditionTable
 from lbproxy.config.schema_http import ERROR_PAGES, ErrorPages
 from lbproxy.config.schema_timeouts import AfterRouteTimeouts
-from lbproxy.config.shapes import Keys, OneOrMore, Table, TableOr, default
+from lbproxy.config.shapes import Keys, OneOrMore, Table, TableOr, TableOrFalse, default
 
-_NOTHING = "is empty, so nothing would match; leave the key out for all"
 _NO_EDIT = "is empty; leave the key out"
-_Value = Annotated[model_http.ValueMatch, Value()]
+_SWITCH = "true, false or a table"
 _Templates = Annotated[dict[str, Annotated[str, TemplateText(empty=True)]], Keys(FieldName(), _NO_EDIT)]
-
-
-class ConditionTable(Table):
-    """What a request must be like: every key that is written must hold. Of an array, one element is enough."""
-
-    host: Annotated[
-        list[Annotated[str, Host('is "*"; without the key every host matches, leave it out')]] | None,
-        OneOrMore(f"{_NOTHING} hosts"),
-    ] = Field(default=None, description="The hosts; `*.example` is for all names below it. Default: all.")
-    path: Annotated[list[Annotated[str, PathText()]] | None, OneOrMore(f"{_NOTHING} paths")] = Field(
-        default=None, description="The paths: `/a` for itself alone, `/a/` for all below it. Default: all."
-    )
-    path_regex: Annotated[list[Annotated[str, Pattern()]] | None, OneOrMore(f"{_NOTHING} paths")] = Field(
-        default=None, description="Regular expressions that must match the whole path. Default: none."
-    )
-    method: Annotated[list[Annotated[str, Method()]] | None, OneOrMore(f"{_NOTHING} methods")] = Field(
-        default=None, description="The methods. Default: all."
-    )
-    header: Annotated[dict[str, _Value], Keys(MatchedFieldName(), f"{_NOTHING} requests")] = Field(
-        default={}, description="Header fields by name; all must match. Default: any."
-    )
-    query: Annotated[dict[str, _Value], Keys(ParameterName(), f"{_NOTHING} requests")] = Field(
-        default={}, description="Query parameters by name; all must match. Default: any."
-    )
-    cookie: Annotated[dict[str, _Value], Keys(CookieName(), f"{_NOTHING} requests")] = Field(
-        default={}, description="Cookies by name; all must match. Default: any."
-    )
-    client: Annotated[
-        list[Annotated[str, Network()]] | None,
-        OneOrMore("is empty, so nothing would match; leave the key out for all clients"),
-    ] = Field(default=None, description="The networks its clients are in. Default: everybody.")
-    all_: Annotated[list[ConditionTable], OneOrMore(f"{_NOTHING} requests")] = Field(
-        default=[], alias="all", description="Further conditions, with the same keys, that must all hold."
-    )
-    any_: Annotated[list[ConditionTable], OneOrMore(f"{_NOTHING} requests")] = Field(
-        default=[], alias="any", description="Conditions of which at least one must hold."
-    )
-    not_: Annotated[list[ConditionTable], OneOrMore(f"{_NOTHING} requests")] = Field(
-        default=[], alias="not", description="Conditions of which none may hold."
-    )
 
 
 def _redirect_to(text: str) -> dict[str, object]:
@@ -246,6 +205,15 @@ class RouteTable(ConditionTable, _NamedTable):
         default=default(model_http.HttpRouteSettings, "conceal"), description="As in the pool, for this route alone."
     )
     error_pages: ErrorPages = Field(default={}, description=f"{ERROR_PAGES}Default: those of the listener.")
+    cache: Annotated[RouteCacheTable | None, TableOrFalse(_SWITCH)] = Field(
+        default=None, description="Store answers, as far as they allow it, and serve them again. Default: `false`."
+    )
+    compress: Annotated[CompressTable | None, TableOrFalse(_SWITCH)] = Field(
+        default=None, description="Compress answers for clients that can read it. Default: `false`."
+    )
+    decompress_requests: Annotated[DecompressTable | None, TableOrFalse(_SWITCH)] = Field(
+        default=None, description="Unpack compressed bodies of requests for the backends. Default: `false`."
+    )
     priority: Annotated[int, Whole(0, 9)] = Field(
         default=default(model.RouteSettings, "priority"), description="The place in the pool's queue; 0 goes first."
     )

@@ -24,9 +24,13 @@ _ELSEWHERE = {
     "http": 'unknown key; HTTP is set for each listener, with protocol = "http" and in [listener.http]',
     "certificate": "unknown key; certificates are named in [listener.tls]: cert and key, or certificates",
     "weight": "unknown key; weights stand at backends, or in the split of a route",
-    "cache": "unknown key; lbproxy keeps no answers",
+    "cache": "unknown key; a cache is switched on for each route, with cache = true in its [[route]]",
+    "compress": "unknown key; compression is switched on for each route, with compress = true in its [[route]]",
+    "gzip": "unknown key; compression is switched on for each route, with compress = true in its [[route]]",
     "admin": 'unknown key; the local socket is set with [control] socket = "unix:/run/lbproxy/control.sock"',
 }
+# Nobody who writes one of these means a key that merely looks like it.
+_NO_SLIP = frozenset({"cache"})
 _BEFORE_POOL = "is over before the pool is known; set it in [timeouts] or [listener.timeouts]"
 _EARLY = ("proxy_header", "client_hello", "request_head")
 _OF_CLIENT = "is about the client's connection, whatever pools it gets to; set it in [timeouts] or [listener.timeouts]"
@@ -40,6 +44,7 @@ _MISSING = {
     "to": 'is missing; say where to, as in to = "https://new.example{uri}"',
     "by": 'is missing; say what tells clients apart, as in by = "cookie"',
     "port": "is missing; say where the load is told, as in port = 9000",
+    "path": 'is missing; name the directory, as in path = "/var/cache/lbproxy"',
     "names": 'is missing; a site needs names, as in names = ["a.example", "*.a.example"]',
 }
 
@@ -103,7 +108,7 @@ def _unknown(loc: Path) -> str:
             table = f"listener.{inner}" if loc[0] == "listener" else written((*loc[:-1], inner))
             return f"unknown key; it belongs into [{table}]"
     meant = did_you_mean(name, known)
-    if not meant and name in _ELSEWHERE:
+    if name in _ELSEWHERE and (not meant or name in _NO_SLIP):
         return _ELSEWHERE[name]
     return "unknown key" + (meant or f"; known here are {', '.join(known)}")
 

@@ -4,6 +4,8 @@
     GET   /v1/status                   everything: instance, listeners, pools, counters
     GET   /v1/pools  /v1/sessions      parts of it
     GET   /v1/certificates             what is served, until when, and what is wrong with files; never keys
+    GET   /v1/cache                    how full the cache is, and what became of requests (cache_page.py)
+    POST  /v1/cache/purge              {"url": U} | {"prefix": U} | {"host": H} | {"tag": T} | {"all": true}; "soft"
     PATCH /v1/pools/P/backends/B       {"state": "ready" | "drain" | "maint", "weight": 0..256}
     POST  /v1/reload                   reads the configuration again; 422 with the problems when it is refused
 
@@ -27,6 +29,7 @@ from lbproxy import __version__
 from lbproxy.balancing.pool import Pool
 from lbproxy.model import ControlSettings
 from lbproxy.net.binding import remove_stale_socket
+from lbproxy.service.cache_page import cache_status, purge
 from lbproxy.service.certificate_status import certificates_status, certificates_summary
 from lbproxy.session.record import describe
 from lbproxy.session.tunnel import Tunnel
@@ -146,6 +149,11 @@ class _Root(Resource):
                 return 200, certificates_status(proxy.certificates, proxy.worker.wall())
             case (("GET" | "HEAD"), ["v1", "sessions"]):
                 return 200, _sessions(proxy)
+            case (("GET" | "HEAD"), ["v1", "cache"]):
+                # Absent as long as no route caches.
+                return cache_status(proxy.cache_desk)
+            case "POST", ["v1", "cache", "purge"]:
+                return purge(proxy.cache_desk, _body(request))
             case "PATCH", ["v1", "pools", pool, "backends", backend]:
                 return self._change(pool, backend, _body(request))
             case "POST", ["v1", "reload"]:

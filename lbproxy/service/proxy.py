@@ -106,6 +106,11 @@ class ProxyService(MultiService):
         self._grace = True
         self._prepared = False
 
+    @property
+    def cache_desk(self) -> CachingService | None:
+        """Who knows what is stored; None while no route caches."""
+        return None if self.worker.cache is None else self.caching
+
     # Starting.
 
     def privilegedStartService(self) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from lbproxy.config import Loaded, Problem, load, quick
 from lbproxy.errors import StartError
 from lbproxy.model import LogLevel, LogSettings
+from lbproxy.service.codings_news import with_codings_news
 from lbproxy.service.logs import LogObserver, observer_for
 
 CONFIGURATION_ERROR = 2
@@ -61,7 +62,7 @@ def print_problems(problems: Iterable[Problem], form: str, stream: Any) -> None:
 
 def check(path: str, form: str) -> int:
     """Print what is wrong with the file at `path` to standard output; the exit status for it."""
-    return tell(load(path, resolves, now=time.time()), path, form)
+    return tell(with_codings_news(load(path, resolves, now=time.time())), path, form)
 
 
 def tell(loaded: Loaded, name: str, form: str) -> int:
@@ -134,7 +135,7 @@ class Prepared:
     def load_again(self) -> Loaded:
         """Read the file anew, for a reload. Names are not looked up: that could block."""
         assert self._path is not None
-        return self._with_level(load(self._path, now=time.time()))
+        return self._with_level(with_codings_news(load(self._path, now=time.time())))
 
 
 def prepare(
@@ -154,7 +155,7 @@ def prepare(
         raise ValueError(f"the log level is {level!r}, it must be one of {', '.join(_LEVELS)}")
     now = time.time()
     if path:
-        loaded = load(path, resolves if check else None, now=now)
+        loaded = with_codings_news(load(path, resolves if check else None, now=now))
     else:
         loaded = quick(list(listens), list(backends), policy, certs=list(certs), keys=list(keys), now=now)
     if check:

@@ -18,7 +18,7 @@ from lbproxy.compress.eligibility import Eligibility, is_events
 from lbproxy.compress.heads import compressed_fields, confirming_fields, decoded_fields, varied_fields
 from lbproxy.compress.negotiation import BR, GZIP, IDENTITY_REFUSED, ZSTD, choose
 from lbproxy.compress.unpacking import Corrupt
-from lbproxy.http.messages import CHUNKED, Field, RequestHead, ResponseHead
+from lbproxy.http.messages import CHUNKED, Field, ResponseHead
 from lbproxy.http.writing import lines_of
 from lbproxy.model_cache import CompressSettings
 
@@ -139,7 +139,7 @@ def recoded(exchange: Exchange, answer: ResponseHead, length: int) -> tuple[Resp
             exchange.coder = Coder(packer, coding, world.effort, world.clock, flushes=events)
             return _with(answer, compressed_fields(answer.fields, coding), unsized=True), CHUNKED
         return _with(answer, varied_fields(answer.fields)), length
-    theirs = _unreadable(answer, accept, head, compression)
+    theirs = _unreadable(answer, accept, compression)
     if theirs and length:
         exchange.coder = Coder(_Unpacker(theirs), b"", world.effort, world.clock, flushes=False)
         return _with(answer, decoded_fields(answer.fields), unsized=True), CHUNKED
@@ -148,7 +148,7 @@ def recoded(exchange: Exchange, answer: ResponseHead, length: int) -> tuple[Resp
     return answer, length
 
 
-def _unreadable(answer: ResponseHead, accept: bytes | None, head: RequestHead, compression: Compression) -> bytes:
+def _unreadable(answer: ResponseHead, accept: bytes | None, compression: Compression) -> bytes:
     """The coding of this answer, if the client cannot read it and we can; else b""."""
     if not compression.settings.decode or answer.status == 206:
         return b""
@@ -179,7 +179,7 @@ def _with(answer: ResponseHead, fields: list[Field], *, unsized: bool = False) -
 
 def coding_for(compression: Compression, stored: Stored, query: Query, world: World, minor: int) -> bytes:
     """The coding in which a stored answer goes to this client, b"" for plain."""
-    if not isinstance(stored.body, bytes | Body):
+    if not isinstance(stored.body, bytes) and (not isinstance(stored.body, Body) or stored.body.passing):
         return stored.coding  # what lies in a file is sent from there
     if stored.coding:
         readable = stored.coding not in _BITS or query.codings & _BITS[stored.coding]
@@ -282,6 +282,8 @@ def _counted(world: World, stored: Stored) -> None:
 
 class _Following:
     """Packs a body as it comes, for all who want it in this coding."""
+
+    may_lag = False
 
     __slots__ = ("_coding", "_packer", "_source", "_stored", "_world", "body", "position")
 

@@ -88,10 +88,9 @@ class Exchange(Repetition):
             if settled is None:
                 return
             name = settled
-        if world.cache is not None and (plan.caching is not None or head.method not in SAFE):
-            if look_up(self, head, name):
-                return
-        self.ask_backend(name, self.read_at)
+        caches = world.cache is not None and (plan.caching is not None or head.method not in SAFE)
+        if not caches or not look_up(self, head, name):
+            self.ask_backend(name, self.read_at)
 
     def ask_backend(self, name: str, now: float = -1.0) -> None:
         """Have a backend of this pool answer."""

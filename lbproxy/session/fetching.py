@@ -221,7 +221,7 @@ def _store(
     exchange: Exchange, lookup: Lookup, head: RequestHead, answer: ResponseHead, length: int, now: float
 ) -> bool:
     """Store it, if it may be; whether it is."""
-    cache, caching, query, plan = lookup.cache, lookup.caching, lookup.query, exchange.plan
+    caching, query, plan = lookup.caching, lookup.query, exchange.plan
     assert caching is not None
     assert query is not None
     assert plan is not None
@@ -236,13 +236,14 @@ def _store(
                 answer.status, answer.reason, 1, fields, lines_of(fields), answer.length, False, False, None, b""
             )
         verdict = judge(head, shown, caching.settings, asked_at=lookup.asked_at, received_at=now)
-    body: Body | GrowingFile | None = None
-    if isinstance(verdict, Storable):
-        body = _room(lookup, length)
-        if body is None:
+    file: GrowingFile | None = None
+    cache = lookup.cache
+    if isinstance(verdict, Storable) and length > cache.settings.max_object:
+        file = None if cache.disk is None else cache.disk.begin(length)
+        if file is None:
             verdict = "too large"
-    if body is None or isinstance(verdict, str):
-        _not_stored(lookup, str(verdict), answer)
+    if isinstance(verdict, str):
+        _not_stored(lookup, verdict, answer)
         return False
     fresh = verdict.freshness
     compression = plan.compression
@@ -255,7 +256,7 @@ def _store(
         answer.status,
         answer.reason,
         verdict.lines,
-        body,
+        Body(length if length >= 0 else -1),
         coding=verdict.coding,
         born=fresh.born,
         fresh_until=fresh.fresh_until,
@@ -266,16 +267,8 @@ def _store(
         checked=lookup.bans,
     )
     told = forwarded(lookup.reason, status=answer.status if lookup.stored is not None else None, stored=True)
-    exchange.world.filling.adopt(exchange, lookup, stored, verdict.vary, body, told)
+    exchange.world.filling.adopt(exchange, lookup, stored, verdict.vary, file, told)
     return True
-
-
-def _room(lookup: Lookup, length: int) -> Body | GrowingFile | None:
-    """Where a body of this length goes (negative: nobody knows it)."""
-    cache = lookup.cache
-    if length <= cache.settings.max_object:
-        return Body(length if length >= 0 else -1)
-    return None if cache.disk is None else cache.disk.begin(length)
 
 
 def _not_stored(lookup: Lookup, reason: str, answer: ResponseHead) -> None:

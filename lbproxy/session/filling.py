@@ -7,9 +7,10 @@ that leaves takes nothing away. All who wait read from what has come. Only what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lbproxy.cache.body import LEAD, Body
+from lbproxy.cache.body import LEAD, AnyBody, Body
 from lbproxy.cache.values import Stored
 from lbproxy.errors import CLIENT_GONE_IN_DATA, OK, Outcome
 from lbproxy.http.messages import RequestHead
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
     from lbproxy.session.lookup import Lookup
 
 
+# A body of unknown length is written to a file as well from here on, and a file may be so far behind (bytes).
+_SPILL = _BEHIND = 1024 * 1024
+OpenFile = Callable[[int | None], GrowingFile | None]
+
+
 class Fill(Detached):
     """Takes an answer's body from the backend in place of the exchange that asked for it."""
 
-    __slots__ = ("_flight", "_leader", "_lookup", "_sink", "_stored", "_told", "_vary")
+    __slots__ = ("_flight", "_leader", "_lookup", "_stored", "_told", "_vary", "has_begun")
 
     def __init__(self, leader: Exchange, sink: Nowhere) -> None:
         super().__init__(leader, sink, leader.head)
@@ -46,6 +52,7 @@ class Fill(Detached):
         self._stored: Stored | None = None
         self._vary: tuple[bytes, ...] = ()
         self._told = b""
+        self.has_begun = False
         leader.backend_side = leader.backend = None
         leader.served_by = self.backend
         if self.backend_side is not None:
@@ -61,6 +68,7 @@ class Fill(Detached):
     def begun(self) -> None:
         """What came together with the head has been taken: now serve those who want it."""
         leader, self._leader = self._leader, None
+        self.has_begun = True
         stored, lookup, flight = self._stored, self._lookup, self._flight
         if leader is None or stored is None or lookup is None or lookup.query is None:
             return
@@ -96,7 +104,7 @@ class Fill(Detached):
             body = stored.body
             if not body.complete and not body.failed and isinstance(self.stream, _Sink):
                 leader, self._leader = self._leader, None
-                self.stream.storage.fail()
+                self.stream.fail()
                 if leader is not None and leader.phase != OVER:
                     leader.cut_short(outcome)
             self._close()
@@ -107,10 +115,9 @@ class Fill(Detached):
         stored, lookup, sink = self._stored, self._lookup, self.stream
         if stored is None or lookup is None or not isinstance(sink, _Sink):
             return
-        sink.storage.finish()
-        if sink.kept:
-            if isinstance(sink.storage, Body):
-                stored.body = sink.storage.whole()
+        body = sink.finish()
+        if body is not None:
+            stored.body = body
             lookup.cache.put(stored, self._vary)
 
     def _close(self) -> None:
@@ -136,43 +143,103 @@ class Fill(Detached):
 
 
 class _Sink(Nowhere):
-    """Where the bytes of the body go. `kept` tells that they are to be stored."""
+    """Where the bytes of the body go: into a body in memory, and into a file as well once they are many."""
 
-    __slots__ = ("_fill", "_most", "kept", "storage")
+    __slots__ = ("_file", "_fill", "_most", "_open_file", "into", "kept")
 
-    def __init__(self, storage: Body | GrowingFile, most: int) -> None:
+    def __init__(self, body: Body, file: GrowingFile | None, most: int, open_file: OpenFile) -> None:
+        """`most` bytes may be kept in memory; `open_file` makes a file for a body of unknown length."""
         super().__init__()
-        self.storage = storage
+        self.into = body
         self.kept = True
+        self._file = file
         self._most = most
+        self._open_file = open_file
         self._fill: Fill | None = None
 
     def use(self, fill: Fill) -> None:
         """This is whose body it is."""
         self._fill = fill
-        if not isinstance(self.storage, Body):
-            self.storage.on_room = fill.go_on_reading
+        if self._file is not None:
+            self._pass_on(self._file)
 
     def take(self, data: bytes | memoryview) -> bool:
         """See BodySink."""
-        body = self.storage
-        if not isinstance(body, Body):
-            return body.add(bytes(data))
-        body.add(bytes(data))
-        if self.kept and body.length > self._most and self._fill is not None:
+        body, data = self.into, bytes(data)
+        body.add(data)
+        file, more = self._file, True
+        if file is not None:
+            more = file.add(data)
+        elif self.kept and body.expected < 0 and body.length > _SPILL:
+            self._file = file = self._open_file(None)
+            if file is not None:
+                more = file.add(body.whole())
+            self._open_file = _no_file
+        if not body.passing and body.length > self._most:
+            self._pass_on(file)
+        return more and (not body.passing or body.lead <= LEAD + _BEHIND)
+
+    def finish(self) -> AnyBody | None:
+        """All of it has come: what is to be stored of it, None for nothing."""
+        body, file = self.into, self._file
+        if not body.passing:
+            if file is not None:
+                file.fail()  # it was shorter than it might have been
+            body.finish()
+            return body.whole()
+        if file is not None:
+            file.finish()
+        body.finish()
+        return file if file is not None and not file.failed else None
+
+    def fail(self) -> None:
+        """It will never be whole."""
+        if self._file is not None:
+            self._file.fail()
+        self.into.fail()
+
+    def _pass_on(self, file: GrowingFile | None) -> None:
+        """It is too long for memory: without a file it is not stored after all, and nobody can join its readers."""
+        fill = self._fill
+        if fill is None:
+            return
+        if file is None:
             self.kept = False
-            self._fill.too_long()
-            body.pass_on(self._advanced)
-        return self.kept or body.lead <= LEAD
+            fill.too_long()
+        else:
+            file.on_room = fill.go_on_reading
+            file.wait(_Follower(self.into))
+        self.into.pass_on(self._advanced, file)
 
     def _advanced(self) -> None:
-        body, fill = self.storage, self._fill
-        if fill is None or not isinstance(body, Body) or body.complete or body.failed:
+        body, fill = self.into, self._fill
+        if fill is None or body.complete or body.failed:
             return
-        if not body.readers:
-            fill.over(CLIENT_GONE_IN_DATA)  # they have all left
-        elif body.lead <= LEAD // 2:
+        lost = self._file is None or self._file.failed
+        if lost and not body.readers and fill.has_begun:
+            fill.over(CLIENT_GONE_IN_DATA)  # they have all left, and it is for nobody else
+        elif body.lead <= (LEAD if lost else LEAD + _BEHIND) // 2:
             fill.go_on_reading()
+
+
+class _Follower:
+    """Tells a body that more of its file has been written."""
+
+    __slots__ = ("_body",)
+
+    position = 0
+    may_lag = True
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def more(self) -> None:
+        """See BodyReaderLike."""
+        self._body.advanced()
+
+
+def _no_file(_: int | None) -> None:
+    return None
 
 
 class Filling:
@@ -190,11 +257,14 @@ class Filling:
         lookup: Lookup,
         stored: Stored,
         vary: tuple[bytes, ...],
-        storage: Body | GrowingFile,
+        file: GrowingFile | None,
         told: bytes,
     ) -> None:
         """Store the answer that `leader` is being told of, and serve it and those who wait from there."""
-        sink = _Sink(storage, lookup.cache.settings.max_object)
+        body, cache = stored.body, lookup.cache
+        assert isinstance(body, Body)  # it is coming
+        open_file = _no_file if cache.disk is None else cache.disk.begin
+        sink = _Sink(body, file, cache.settings.max_object, open_file)
         fill = Fill(leader, sink)
         sink.use(fill)
         fill.store(leader, lookup, stored, vary, told)

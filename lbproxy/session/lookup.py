@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lbproxy import errors
+from lbproxy.cache.body import AnyBody, Body
 from lbproxy.cache.collapse import Flight
 from lbproxy.cache.conditions import revalidating_lines
 from lbproxy.cache.serving import FRESH, REFRESH, how
@@ -32,8 +33,10 @@ class Lookup:
     `query` is None for a request whose route does not cache. `stored` is what the backend is asked about, or what might
     replace its failure. `flight` is what this exchange leads or waits for. `storing` tells that the answer may be
     stored, `reason` why the backend is asked ("uri-miss" ...) and `refused` why the answer was not stored.
+
     `bans` is the number of the last ban when the backend was asked: what is purged while its answer is on its way must
-    not be stored as if it had come later. `asked_at` is in the cache's time, `waiting_since` in the clock's. `lines` ask the backend about `stored`.
+    not be stored as if it had come later. `asked_at` is in the cache's time, `waiting_since` in the clock's. `lines`
+    ask the backend about `stored`.
     """
 
     __slots__ = (
@@ -47,8 +50,8 @@ class Lookup:
         "query",
         "reason",
         "refused",
-        "storing",
         "stored",
+        "storing",
         "waiting_since",
     )
 
@@ -218,7 +221,7 @@ def _fetch(exchange: Exchange, lookup: Lookup, head: RequestHead, stored: Stored
         return False
     coming = flight.stored
     if coming is not None:
-        if variant_of(flight.vary, head, query.accept) != coming.variant:
+        if not _joinable(coming.body) or variant_of(flight.vary, head, query.accept) != coming.variant:
             return False
         cache.collapsed += 1
         serve(exchange, coming, query, lookup.asked_at, "miss", collapsed=True)
@@ -230,6 +233,13 @@ def _fetch(exchange: Exchange, lookup: Lookup, head: RequestHead, stored: Stored
     lookup.flight = flight
     _wait(exchange, lookup)
     return True
+
+
+def _joinable(body: AnyBody) -> bool:
+    """Whether the beginning of a body that is coming can still be had."""
+    if not isinstance(body, Body) or not body.passing:
+        return True
+    return body.behind is not None and not body.behind.failed
 
 
 def _wait(exchange: Exchange, lookup: Lookup) -> None:

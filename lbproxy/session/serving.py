@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lbproxy import errors
 from lbproxy.cache.conditions import evaluate, range_holds, validators
-from lbproxy.cache.face import SHORT, Face, Part
+from lbproxy.cache.face import Face, Part
 from lbproxy.cache.ranges import UNSATISFIABLE, content_range, multipart, read_ranges
 from lbproxy.cache.status_field import forwarded, hit
 from lbproxy.cache.updating import fields_of

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from lbproxy.cache.bans import Bans
+from lbproxy.cache.bans import GONE, SOFT, Bans
 from lbproxy.cache.body import AnyBody, FileBody
 from lbproxy.cache.collapse import Flights
 from lbproxy.cache.face import Face
-from lbproxy.cache.store import MemoryStore
+from lbproxy.cache.store import MemoryStore, Variants
 from lbproxy.cache.values import Query, Stored
 from lbproxy.http.messages import RequestHead
 from lbproxy.model_cache import CacheSettings
@@ -51,7 +51,7 @@ class Disk(Protocol):
     ) -> None:
         """Read it, then call with it and the names of its Vary, None when it cannot be had."""
 
-    def keep(self, stored: Stored, vary: tuple[bytes, ...]) -> None:
+    def keep(self, stored: Stored, vary: tuple[bytes, ...]) -> object:
         """Write it, when there is time."""
 
     def update(self, stored: Stored, vary: tuple[bytes, ...]) -> None:
@@ -113,14 +113,25 @@ class SharedCache:
     def find(self, query: Query, head: RequestHead, now: float) -> Stored | None:
         """The stored answer for this request, fresh or not."""
         stored = self.store.find(query.key, head, query.accept)
-        if stored is not None and stored.checked != self.bans.newest:
-            verdict = self.bans.verdict(stored)
-            if verdict == 2:
-                self.forget(stored)
-                return None
-            if verdict == 1:
-                self.expire(stored, now)
+        if stored is not None and stored.checked != self.bans.newest and not self.hold_against_bans(stored, now):
+            return None
         return stored
+
+    def hold_against_bans(self, stored: Stored, now: float) -> bool:
+        """Whether it is still there when what was purged has gone."""
+        verdict = self.bans.verdict(stored)
+        if verdict == GONE:
+            self.forget(stored)
+        elif verdict == SOFT:
+            self.expire(stored, now)
+        return verdict != GONE
+
+    def stored_under(self, key: bytes) -> list[Stored]:
+        """All that has this key, in memory."""
+        found = self.store.get(key)
+        if found is None:
+            return []
+        return list(found.by_value.values()) if isinstance(found, Variants) else [found]
 
     def expire(self, stored: Stored, now: float) -> None:
         """It is stale from now on."""

@@ -38,7 +38,7 @@ def test_an_example_file_has_no_problem(path: Path) -> None:
 
 
 def test_the_example_files_are_all_there() -> None:
-    expected = {"lbproxy", "minimal", "database", "behind-a-proxy", "demo", "tls", "http"}
+    expected = {"lbproxy", "minimal", "database", "behind-a-proxy", "demo", "tls", "http", "cache"}
     assert expected <= {path.stem for path in FILES}
     assert len((ROOT / "etc" / "minimal.toml").read_text(encoding="utf-8").splitlines()) == 5
 

@@ -102,6 +102,11 @@ def sane(loaded: Loaded) -> None:
             Rewriter.of(route.http.rewrite or model_http.Rewrite(), route.http.merge_slashes)
             Template(route.http.redirect.to if route.http.redirect else "")
             assert route.http.max_body is None or route.http.max_body >= 0
+            assert route.http.cache is None or route.pool or route.http.split
+            assert route.http.cache is not None or not route.http.cache_bypass + route.http.cache_no_store
+    cache = configuration.cache
+    assert 0 < cache.max_object <= cache.memory // 2
+    assert cache.disk is None or 0 < cache.disk.max_object <= cache.disk.size // 2
     for pool in configuration.pools:
         relayed = {one.pool for one in configuration.listeners if one.protocol == "tcp"}
         assert pool.name not in relayed or pool.hash_key in ("client_ip", "sni")

@@ -15,6 +15,8 @@ from typing import Any
 from lbproxy.addresses import Address
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
+from lbproxy.cache.face import Face
+from lbproxy.compress.effort import Effort
 from lbproxy.errors import BACKEND_CUT, NO_BACKEND, OK, TryError
 from lbproxy.http.forwarding import Introducer
 from lbproxy.http.framing import body_of_response
@@ -38,10 +40,12 @@ from lbproxy.routing.keys import KeyOf, key_reader
 from lbproxy.session.conversation import Conversation
 from lbproxy.session.exchange import Exchange
 from lbproxy.session.exchange_record import ExchangeRecord, record_of_exchange
+from lbproxy.session.filling import Filling
 from lbproxy.session.http_seams import Front
 from lbproxy.session.mirroring import Copies, mirror
 from lbproxy.session.phases import ANSWER, DATA, LAST, OVER
 from lbproxy.session.seams import Opening
+from lbproxy.session.shared_cache import SharedCache
 from lbproxy.session.sticking import Sticking, cookie_names
 from lbproxy.session.tunnel import Tunnel
 from tests.session.session_fakes import LOCAL, PEER, START, FakeGate, FakeSide, FakeWheel
@@ -76,6 +80,7 @@ class FakeStream(FakeSide):
         self.extra = b""
         self.reply_fields: dict[bytes, bytes] = {}
         self.reply_body = b""
+        self.face: Face | None = None
 
     def still_takes(self) -> bool:
         if self.takes:
@@ -151,6 +156,19 @@ class FakeStream(FakeSide):
         self.got.append(head)
         self.lines, self.extra = lines, extra
         self._log.append(f"client<{head.status}" + ("" if self.persists else " close"))
+
+    def present(self, face: Face) -> None:
+        self._must_be_open("present")
+        if not self.whole or self.conversation.last:
+            self.persists = False
+        self.got.append(face.head)
+        self.face = face
+        self.lines, self.extra = face.lines, face.extra
+        self._log.append(f"client<{face.head.status} stored" + ("" if self.persists else " close"))
+        exchange = self.conversation.exchange
+        assert exchange is not None
+        if face.parts is not None or isinstance(face.body, bytes) or face.body.complete:
+            exchange.presented()
 
     def unsaid(self) -> bool:
         return self.said_nothing
@@ -330,6 +348,10 @@ class Talk:
         self.http_factory: Any = FakeHttpFactory(self)
         self.factory: Any = None
         self.copies = Copies()
+        self.cache: SharedCache | None = None
+        self.filling = Filling()
+        self.effort = Effort()
+        self.beside: list[tuple[Callable[[], bytes], Callable[[bytes | None], None]]] = []
         self.dice = [0.5]
         settings = (web_pool(names, **rest), *pools)
         self.pools = {one.name: Pool(one, random.Random(1).random, START) for one in settings}
@@ -400,6 +422,10 @@ class Talk:
 
     def http_side(self, client: Any) -> Any:
         return client
+
+    def aside(self, call: Callable[[], bytes], then: Callable[[bytes | None], None], /) -> None:
+        """It is done when the test says so."""
+        self.beside.append((call, then))
 
     def mirror(self, exchange: Exchange, head: RequestHead, body: bytes | None) -> None:
         mirror(exchange, head, body)

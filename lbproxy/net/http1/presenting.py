@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from lbproxy.cache.body import Body
+from lbproxy.cache.body import Body, FileBody
 from lbproxy.cache.face import Face, Part
 from lbproxy.errors import BACKEND_CUT, LOCAL_RESOURCE
 from lbproxy.http.chunks import LAST, chunk
@@ -31,6 +31,8 @@ _OPEN = 1 << 62
 
 class Presenting:
     """One stored answer on its way to `client`; `position` is what has been reached of the part at hand."""
+
+    may_lag = True
 
     __slots__ = ("_body", "_client", "_end", "_exchange", "_framed", "_loading", "_parts", "_waits", "position")
 
@@ -98,15 +100,24 @@ class Presenting:
             return self._wait(complete=body.complete, failed=body.failed)
         most = min(there, self._end - self.position, offer)
         if isinstance(body, Body):
-            return self._offer(memoryview(body.read(self.position, most)))
+            if self.position >= body.start:
+                return self._offer(memoryview(body.read(self.position, most)))
+            file = body.behind
+            if file is None or file.failed:
+                return self._wait(complete=False, failed=True)
+            return self._give_from_file(file, min(most, file.length - self.position))
+        return self._give_from_file(body, most)
+
+    def _give_from_file(self, body: FileBody, most: int) -> bool:
+        """Give up to `most` of the next bytes, which have been written."""
         if not body.ready(self.position, most):
             self._loading = True
             body.load(self.position, most, self._loaded)
             return False
         if self._client.channel is None and not self._framed:
             return self._send_file(body.descriptor(), most)
-        body.load(self.position, most, self._loaded)
         self._loading = True
+        body.load(self.position, most, self._loaded)
         return False
 
     def _wait(self, *, complete: bool, failed: bool) -> bool:
