@@ -13,6 +13,7 @@ from typing import Protocol
 
 # How far, in bytes, the fastest reader may be ahead of the slowest one in a body that is too long to be kept.
 LEAD = 256 * 1024
+_SMALL = 4 * 1024
 
 
 class BodyReaderLike(Protocol):
@@ -66,8 +67,11 @@ class Body:
         """More of it has come."""
         if not data:
             return
-        self._starts.append(self.length)
-        self._pieces.append(data)
+        if self._pieces and len(self._pieces[-1]) < _SMALL:
+            self._pieces[-1] += data  # each piece takes more than its bytes
+        else:
+            self._starts.append(self.length)
+            self._pieces.append(data)
         self.length += len(data)
         self._tell()
 

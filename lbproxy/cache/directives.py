@@ -82,20 +82,20 @@ _DIGITS = re.compile(rb"[0-9]++")
 _ARGUMENT = re.compile(TOKEN_CLASS + rb'++|"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _PAIR = re.compile(rb"\\(.)", re.DOTALL)
 # One member of the list; a quoted string in it may hold commas. One that does not end takes the rest with it.
-_MEMBER = re.compile(rb'(?:[^,"]++|"(?:[^"\\]++|\\.)*+(?:"|(\\?\Z)))++', re.DOTALL)
+_MEMBER = re.compile(rb'(?:[^,"]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 
 
 def read_directives(values: Iterable[bytes]) -> Directives:
     """The directives in the lines of Cache-Control; those that are not known are left out."""
     read = Directives()
     for value in values:
-        for member in value.split(b",") if b'"' not in value else _members(value):
+        for member in value.split(b",") if b'"' not in value else _MEMBER.findall(value):
             member = member.strip(BLANKS)
             name, equals, argument = member.partition(b"=")
             if TOKEN.fullmatch(name) and (not equals or _ARGUMENT.fullmatch(argument)):
                 _note(read, name.lower(), argument if equals else None)
             else:
-                # A comma is missing, or a blank or quote is too many: no word that restricts is lost in it.
+                # A comma or quote is missing, or a blank too many: no word that restricts is lost in it.
                 for word in TOKEN.findall(member):
                     _note(read, word.lower(), b"")
     return read
@@ -144,16 +144,6 @@ def _learn(joined: bytes, values: list[bytes]) -> Directives:
             _read.clear()
         _read[joined] = read
     return read
-
-
-def _members(value: bytes) -> list[bytes]:
-    found: list[bytes] = []
-    for match in _MEMBER.finditer(value):
-        if match[1] is not None:
-            # What a quote that does not end would hide is read.
-            return found + match.group().split(b",")
-        found.append(match.group())
-    return found
 
 
 def _note(read: Directives, name: bytes, argument: bytes | None) -> None:

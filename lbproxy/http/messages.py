@@ -120,6 +120,13 @@ class RequestHead:
 
     def with_method(self, method: bytes) -> RequestHead:
         """The same request with another method."""
+        return self._copy(method, self.fields, self.kept, self.length, self.has_length)
+
+    def with_fields(self, fields: list[Field], kept: bytes) -> RequestHead:
+        """The same request with other fields, whose body has no length that is known beforehand."""
+        return self._copy(self.method, fields, kept, CHUNKED, has_length=False)
+
+    def _copy(self, method: bytes, fields: list[Field], kept: bytes, length: int, has_length: bool) -> RequestHead:
         return RequestHead(
             method,
             self.path,
@@ -128,11 +135,11 @@ class RequestHead:
             self.host,
             self.authority,
             self.minor,
-            self.fields,
-            self.kept,
+            fields,
+            kept,
             self.origin,
-            self.length,
-            self.has_length,
+            length,
+            has_length,
             self.close,
             self.expect,
             self.upgrade,

@@ -6,6 +6,7 @@ know what may be stored.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -26,6 +27,8 @@ from lbproxy.session.shared_cache import SharedCache
 
 # What is stored is held against purges in slices of about so many, with a pause between them (seconds).
 _SLICE, _PAUSE = 500, 0.02
+# How often the store is looked after (seconds), and how many more answers are worth a word to the collector.
+_TEND, _MANY = 1.0, 20_000
 _COUNTED = ("written", "loads", "evicted", "dropped", "errors")
 _WORDS = ("hit", "stale", "updating", "revalidated", "miss", "bypass")
 
@@ -44,6 +47,8 @@ class CachingService(Service):
         self._clock = clock
         self._wall = wall
         self.disk: Disk | None = None
+        self._tending: Any = None
+        self._frozen = 0
         self._disk_path = ""
         self._sweeping: Any = None
         self._cursor = 0
@@ -70,12 +75,18 @@ class CachingService(Service):
         self._use_disk(settings.disk)
         cache.disk = self.disk
 
+    def startService(self) -> None:
+        """Tend the store from now on."""
+        super().startService()
+        self._tending = self._reactor.callLater(_TEND, self._tend)
+
     def stopService(self) -> Deferred[None] | None:
         """Write what waits to be written."""
         super().stopService()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        for call in (self._sweeping, self._tending):
+            if call is not None and call.active():
+                call.cancel()
+        self._sweeping = self._tending = None
         return None if self.disk is None else self.disk.stop()
 
     def _use_disk(self, settings: DiskSettings | None) -> None:
@@ -91,6 +102,20 @@ class CachingService(Service):
             disk.start()
         else:
             disk.configure(settings)
+
+    def _tend(self) -> None:
+        """Work off a limit that was lowered; and let the collector pass over what is stored: it would take half a
+        second to look at a million answers, of which none is in a cycle.
+        """
+        self._tending = self._reactor.callLater(_TEND, self._tend)
+        cache = self._worker.cache
+        if cache is None:
+            return
+        cache.store.trim()
+        if abs(cache.store.objects - self._frozen) > _MANY:
+            self._frozen = cache.store.objects
+            gc.collect(1)
+            gc.freeze()
 
     # The desk: see CacheDesk in cache_page.py.
 

@@ -12,7 +12,7 @@ class Counters:
     the rule book. `http_requests` counts by (listener, first digit of the status), 0 where nothing was answered.
 
     `certificates` counts what became of TLS files: "swapped", "refused", "ocsp_fetched", "ocsp_failed" and
-    "keylog_failed".
+    "keylog_failed". `packed_bytes` are those of bodies in a coding of ours, by (coding, "plain" or "packed").
     """
 
     def __init__(self) -> None:
@@ -24,6 +24,13 @@ class Counters:
         self.exceptions = 0
         self.reloads: Counter[str] = Counter()
         self.certificates: Counter[str] = Counter()
+        self.packed_bytes: Counter[tuple[str, str]] = Counter()
+
+    def packed(self, coding: bytes, plain: int, packed: int) -> None:
+        """A body went out in this coding, or (b"") was unpacked."""
+        name = coding.decode("ascii") or "identity"
+        self.packed_bytes[name, "plain"] += plain
+        self.packed_bytes[name, "packed"] += packed
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -42,6 +49,7 @@ class Counters:
             "exceptions": self.exceptions,
             "reloads": dict(self.reloads),
             "certificates": dict(self.certificates),
+            "packed_bytes": {f"{coding} {form}": count for (coding, form), count in sorted(self.packed_bytes.items())},
         }
 
 

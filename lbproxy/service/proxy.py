@@ -185,6 +185,10 @@ class ProxyService(MultiService):
             counters.rules[exchange.rule] += 1
         stream = exchange.stream
         counters.bytes_from_clients += stream.taken
+        if exchange.coder is not None:
+            counters.packed(exchange.coder.coding, *exchange.coder.sizes)
+        elif exchange.packed >= 0 and exchange.plain >= 0:
+            counters.packed(exchange.coding, exchange.plain, exchange.packed)
         if exchange.answer is not None:
             counters.bytes_from_backends += stream.given
         if self.records.enabled:

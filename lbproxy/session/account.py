@@ -30,7 +30,7 @@ from lbproxy.session.seeking import Seeker
 from lbproxy.session.settling import answer_error
 
 if TYPE_CHECKING:
-    from lbproxy.session.coding import Coder
+    from lbproxy.session.coding import Coder, Unpacker
     from lbproxy.session.conversation import Conversation
     from lbproxy.session.lookup import Lookup
     from lbproxy.session.relay import Relay
@@ -51,8 +51,8 @@ class Account(Seeker):
 
     `lookup` is what there is to do with the cache, None for nothing; `verdict` is the record's word for what the cache
     did, `cache_key` and `age` those of the stored answer that was served, and `collapsed` tells that another request
-    had asked for it. `coder` packs the answer's body; `coding`, `plain` and `packed` say how a stored one was packed,
-    and its bytes before and after where that is known.
+    had asked for it. `coder` packs the answer's body, `unpacker` unpacks the request's. `coding`, `plain` and `packed`
+    say how a stored body was packed, and its bytes before and after where that is known.
     """
 
     __slots__ = (
@@ -111,6 +111,7 @@ class Account(Seeker):
         "tries",
         "try_began",
         "tunnel",
+        "unpacker",
         "verdict",
         "world",
     )
@@ -166,6 +167,7 @@ class Account(Seeker):
         self.age = self.plain = self.packed = -1
         self.collapsed = False
         self.coder: Coder | None = None
+        self.unpacker: Unpacker | None = None
         self.queued_at = self.resume_at = -1.0
         self.queue_seconds = 0.0
         self.first_try_at = self.try_began = self.connected_at = self.securing_since = -1.0

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Fields by which some backends take a request for one of another method (threats.md K3).
 _OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 _RANGE = b"range"
+# What these ask is meant for the backend (RFC 9111, section 4.3.2).
+_PRECONDITIONS = frozenset({b"if-match", b"if-unmodified-since"})
 
 
 class Caching:
@@ -81,12 +83,13 @@ class Caching:
     def _query(self, head: RequestHead, scheme: bytes, pool: str, client_ip: str) -> Query:
         conditional = ranged = overridden = False
         accept: bytes | None = None
-        directed = False
+        directed = guarded = False
         for name, value, _ in head.fields:
             if name == b"accept-encoding":
                 accept = value if accept is None else b"%b, %b" % (accept, value)
             elif name in CONDITIONAL:
                 conditional = True
+                guarded = guarded or name in _PRECONDITIONS
             elif name == _RANGE:
                 ranged = True
             elif name in (b"cache-control", b"pragma"):
@@ -102,6 +105,8 @@ class Caching:
             reason = "method-override"
         elif head.upgrade:
             reason = "upgrade"
+        elif guarded:
+            reason = "precondition"
         elif _any(self._bypass, head, client_ip):
             reason = "bypass"
         directives = request_directives(head) if directed else None

@@ -18,9 +18,9 @@ from lbproxy.compress.eligibility import Eligibility, is_events
 from lbproxy.compress.heads import compressed_fields, confirming_fields, decoded_fields, varied_fields
 from lbproxy.compress.negotiation import BR, GZIP, IDENTITY_REFUSED, ZSTD, choose
 from lbproxy.compress.unpacking import Corrupt
-from lbproxy.http.messages import CHUNKED, Field, ResponseHead
+from lbproxy.http.messages import CHUNKED, Field, RequestHead, ResponseHead
 from lbproxy.http.writing import lines_of
-from lbproxy.model_cache import CompressSettings
+from lbproxy.model_cache import CompressSettings, DecompressSettings
 
 if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
@@ -33,6 +33,8 @@ _TRICKLE = 16 * 1024
 _STEP = 64 * 1024
 # Bounds for bodies that backends have packed (threats.md, section 2).
 _RATIO, _MOST = 100, 32 * 1024 * 1024
+# These are true of the packed bytes alone.
+_OF_BYTES = frozenset({b"content-md5", b"content-digest", b"digest"})
 _BITS = {b"zstd": ZSTD, b"br": BR, b"gzip": GZIP}
 
 
@@ -60,13 +62,13 @@ class Packer(Protocol):
         """The end of the body."""
 
 
-class _Unpacker:
+class Unpacker:
     """A decoder as a Packer."""
 
     __slots__ = ("_decoder",)
 
-    def __init__(self, coding: bytes) -> None:
-        self._decoder = decoder(coding, ratio=_RATIO, most=None)
+    def __init__(self, coding: bytes, ratio: int = _RATIO, most: int | None = None) -> None:
+        self._decoder = decoder(coding, ratio=ratio, most=most)
 
     def feed(self, data: bytes | memoryview) -> bytes:
         pieces = [self._decoder.feed(bytes(data), _STEP)]
@@ -83,9 +85,9 @@ class _Unpacker:
 
 
 class Coder:
-    """Packs the body of an answer that passes. `plain` and `packed` count its bytes before and after."""
+    """Packs the body of an answer that passes, or (without a `coding`) unpacks it."""
 
-    __slots__ = ("_clock", "_effort", "_flushes", "_packer", "came", "coding", "went")
+    __slots__ = ("_came", "_clock", "_effort", "_flushes", "_packer", "_went", "coding")
 
     def __init__(self, packer: Packer, coding: bytes, effort: Effort, clock: Callable[[], float], *, flushes: bool):
         self._packer = packer
@@ -93,7 +95,7 @@ class Coder:
         self._clock = clock
         self._flushes = flushes
         self.coding = coding
-        self.came = self.went = 0
+        self._came = self._went = 0
 
     def feed(self, data: bytes | memoryview) -> bytes:
         """What is to be sent when this has come. Raises Corrupt or TooMuch."""
@@ -101,8 +103,8 @@ class Coder:
         out = self._packer.feed(data)
         if self._flushes or len(data) < _TRICKLE:
             out += self._packer.flush()
-        self.came += len(data)
-        self.went += len(out)
+        self._came += len(data)
+        self._went += len(out)
         ended = self._clock()
         self._effort.note(ended - began, ended)
         return out
@@ -110,8 +112,13 @@ class Coder:
     def finish(self) -> bytes:
         """What is to be sent at the end. Raises Corrupt."""
         out = self._packer.finish()
-        self.went += len(out)
+        self._went += len(out)
         return out
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The bytes of the plain and of the packed body so far."""
+        return (self._came, self._went) if self.coding else (self._went, self._came)
 
 
 # Answers that pass.
@@ -141,7 +148,7 @@ def recoded(exchange: Exchange, answer: ResponseHead, length: int) -> tuple[Resp
         return _with(answer, varied_fields(answer.fields)), length
     theirs = _unreadable(answer, accept, compression)
     if theirs and length:
-        exchange.coder = Coder(_Unpacker(theirs), b"", world.effort, world.clock, flushes=False)
+        exchange.coder = Coder(Unpacker(theirs), b"", world.effort, world.clock, flushes=False)
         return _with(answer, decoded_fields(answer.fields), unsized=True), CHUNKED
     if compression.eligibility.varies(answer):
         return _with(answer, varied_fields(answer.fields)), length
@@ -172,6 +179,24 @@ def _with(answer: ResponseHead, fields: list[Field], *, unsized: bool = False) -
         answer.keep_alive,
         answer.upgrade,
     )
+
+
+# Requests.
+
+
+def unpacked_request(
+    head: RequestHead, settings: DecompressSettings, most: int | None
+) -> tuple[RequestHead, Unpacker] | None:
+    """The head that goes to the backend with the body unpacked, and what unpacks it; None where that cannot be done.
+    At most `most` bytes may come out, where the route bounds them.
+    """
+    value = head.get(b"content-encoding")
+    coding = b"" if value is None else coding_named(value)
+    if not coding:
+        return None
+    fields = [field for field in head.fields if field[0] != b"content-encoding" and field[0] not in _OF_BYTES]
+    bound = settings.max_size if most is None else min(most, settings.max_size)
+    return head.with_fields(fields, lines_of(fields)), Unpacker(coding, settings.ratio, bound)
 
 
 # Answers that are stored.
@@ -243,7 +268,7 @@ def _make(world: World, stored: Stored, coding: bytes, compression: Compression)
         world.effort.note(ended - began, ended)
         return body
     assert isinstance(source, Body)  # coding_for leaves files alone
-    following = _Following(world, stored, coding, source, encoder(coding, level, None) if coding else _Unpacker(theirs))
+    following = _Following(world, stored, coding, source, encoder(coding, level, None) if coding else Unpacker(theirs))
     return following.body
 
 

@@ -20,7 +20,7 @@ from lbproxy.errors import Outcome, TryError
 from lbproxy.http.messages import CHUNKED, HttpError, RequestHead, ResponseHead
 from lbproxy.session.account import KEYED
 from lbproxy.session.changing import outgoing, response_changes
-from lbproxy.session.coding import recoded
+from lbproxy.session.coding import recoded, unpacked_request
 from lbproxy.session.exchange_deadlines import RATE_GRACE
 from lbproxy.session.fetching import answered as answered_for
 from lbproxy.session.fetching import rescued, told_of
@@ -88,6 +88,10 @@ class Exchange(Repetition):
             if settled is None:
                 return
             name = settled
+        if head.length and plan.settings.decompress is not None:
+            unpacked = unpacked_request(head, plan.settings.decompress, plan.settings.max_body)
+            if unpacked is not None:
+                self.head, self.unpacker = unpacked
         caches = world.cache is not None and (plan.caching is not None or head.method not in SAFE)
         if not caches or not look_up(self, head, name):
             self.ask_backend(name, self.read_at)

@@ -8,6 +8,8 @@ reached.
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import msgspec
 
 from lbproxy import errors
@@ -65,10 +67,16 @@ class ExchangeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     user_agent: str = ""
     sticky: str = ""
     cache: str = ""
+    cache_reason: str = ""
+    cache_key: str = ""
+    age: int = -1
+    collapsed: bool = False
     limit: str = ""
     rule: str = ""
     timer: str = ""
     coding: str = ""
+    bytes_plain: int = -1
+    bytes_packed: int = -1
     tries: list[TryRecord] | None = None
     tls: str = ""
     cipher: str = ""
@@ -167,11 +175,37 @@ def record_of_exchange(exchange: Account, ts: str, now: float, conns_process: in
         record.tls_error = conversation.tls_error
     if exchange.rule:
         record.rule = exchange.rule
+    if exchange.verdict:
+        _tell_cache(record, exchange)
+    coder = exchange.coder
+    if coder is not None:
+        record.coding = coder.coding.decode() or "identity"
+        record.bytes_plain, record.bytes_packed = coder.sizes
+    elif exchange.coding or exchange.packed >= 0:
+        record.coding = exchange.coding.decode() or "identity"
+        record.bytes_plain, record.bytes_packed = exchange.plain, exchange.packed
     if sticky and seen.backend is not None:
         record.sticky = seen.backend.id
     if tls is not None:
         record.tls, record.cipher, record.sni, record.alpn, record.client_cert, record.resumed = tls
     return record
+
+
+def _tell_cache(record: ExchangeRecord, exchange: Account) -> None:
+    """What the cache had to do with it. The key is told as a hash: it may be long, and hold what is nobody's business
+    who reads logs.
+    """
+    lookup = exchange.lookup
+    record.cache = exchange.verdict
+    record.collapsed = exchange.collapsed
+    key = exchange.cache_key
+    if lookup is not None:
+        record.cache_reason = lookup.refused
+        if not key and lookup.query is not None:
+            key = lookup.query.key
+    record.age = exchange.age
+    if key:
+        record.cache_key = blake2b(key, digest_size=8).hexdigest()
 
 
 def status_of(exchange: Account) -> int:

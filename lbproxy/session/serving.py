@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lbproxy import errors
-from lbproxy.cache.conditions import evaluate, range_holds, validators
+from lbproxy.cache.conditions import date_of, evaluate, range_holds, validators
 from lbproxy.cache.face import Face, Part
-from lbproxy.cache.ranges import UNSATISFIABLE, content_range, multipart, read_ranges
+from lbproxy.cache.ranges import UNSATISFIABLE, content_range, multipart, multipart_type, read_ranges, unsatisfied_range
 from lbproxy.cache.status_field import forwarded, hit
 from lbproxy.cache.updating import fields_of
 from lbproxy.cache.values import COMPRESSIBLE, Query, Stored
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lbproxy.cache.body import AnyBody
     from lbproxy.session.exchange import Exchange
 
-_OK = 200
+_OK, _NOT_MODIFIED = 200, 304
 _RANGE = b"range"
 
 
@@ -109,16 +109,14 @@ def _face(
     status, reason, second = stored.status, stored.reason, int(now)
     if query.conditional:
         etag, modified = validators(lines)
-        result = evaluate(head, status, etag, modified, now)
-        if result == 304:
+        # Where there is no Last-Modified, Date stands for it (RFC 9111, section 4.3.2).
+        if evaluate(head, status, etag, modified or date_of(lines), now) == _NOT_MODIFIED:
             shown = b"".join([field[2] for field in fields_of(lines) if not field[0].startswith(_DESCRIBING)])
-            return _bare(304, shown, None, extra, second)
-        if result == 412:
-            return _bare(412, b"", 0, extra, second)
+            return _bare(_NOT_MODIFIED, shown, None, extra, second)
     if query.is_head:
         return Face(_head(status, reason, lines, length), 0, body, (), None, extra, second)
     if query.ranged and status == _OK and length >= 0:
-        partial = _partial(head, stored, lines, body, length, extra, second)
+        partial = _partial(exchange, head, lines, body, length, extra, second)
         if partial is not None:
             return partial
     return Face(
@@ -141,18 +139,18 @@ def _bare(status: int, lines: bytes, length: int | None, extra: bytes, second: i
 
 
 def _partial(
-    head: RequestHead, stored: Stored, lines: bytes, body: AnyBody, length: int, extra: bytes, second: int
+    exchange: Exchange, head: RequestHead, lines: bytes, body: AnyBody, length: int, extra: bytes, second: int
 ) -> Face | None:
     """The parts that are asked for; None for the whole (RFC 9110, section 14.2)."""
     wanted = [value for name, value, _ in head.fields if name == _RANGE]
     etag, modified = validators(lines)
-    if len(wanted) != 1 or not range_holds(head, etag, modified):
+    if len(wanted) != 1 or not range_holds(head, etag, modified, date_of(lines)):
         return None
     spans = read_ranges(wanted[0], length)
     if spans is None:
         return None
     if spans is UNSATISFIABLE:
-        return _bare(416, b"Content-Range: bytes */%d\r\n" % length, 0, extra, second)
+        return _bare(416, unsatisfied_range(length), 0, extra, second)
     if len(spans) == 1:
         start, end = spans[0]
         shown = lines + content_range(start, end, length)
@@ -166,8 +164,8 @@ def _partial(
             kind = field[1]
         else:
             kept.append(field)
-    boundary = b"%016x" % (hash(stored.key) & 0xFFFFFFFFFFFFFFFF)
+    boundary = exchange.conversation.facts.introducer.ids.new()
     parts, total = multipart(boundary, kind, spans, length)
-    shown = lines_of(kept) + b"Content-Type: multipart/byteranges; boundary=%b\r\n" % boundary
+    shown = lines_of(kept) + multipart_type(boundary)
     sequence: list[Part] = list(parts)
     return Face(_head(206, phrase(206), shown, total), total, body, sequence, None, extra, second)

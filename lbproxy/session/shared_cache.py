@@ -104,7 +104,8 @@ class SharedCache:
     def configure(self, settings: CacheSettings) -> None:
         """Go by these settings from now on."""
         self.settings = settings
-        self.store.limit = settings.memory
+        if self.store.limit != settings.memory:
+            self.store.limit = settings.memory
 
     def now(self) -> float:
         """The cache's time."""
@@ -166,6 +167,7 @@ class SharedCache:
 
     def take_in(self, stored: Stored, vary: tuple[bytes, ...]) -> None:
         """It has come from the disk; long bodies stay there, and are asked for each time."""
+        stored.checked = self.bans.newest  # the disk has its own account of what was purged
         if isinstance(stored.body, bytes):
             self.store.put(stored, vary)
 

@@ -344,6 +344,11 @@ class BackendConnection(BodyReader, BackendSide):
         else:
             super().give(data)
 
+    def take_pipe(self) -> None:
+        """See BodyReader: what is packed, or goes into the store, has to come by here."""
+        if self._coder is None and self._sink is None:
+            super().take_pipe()
+
     def _give_packed(self, data: bytes, end: bytes) -> None:
         peer = self.peer
         if isinstance(peer, ClientConnection) and peer.reads_chunks:

@@ -11,6 +11,10 @@ import errno
 from fcntl import ioctl
 from struct import unpack
 
+from lbproxy.compress.decoding import TooMuch
+from lbproxy.compress.unpacking import Corrupt
+from lbproxy.errors import BAD_REQUEST
+from lbproxy.http.chunks import LAST, chunk
 from lbproxy.http.messages import CHUNKED, HttpError, RequestHead
 from lbproxy.net.http1.answering import AnsweringSide, HttpShared
 from lbproxy.net.http1.bodies import BodyReader
@@ -19,7 +23,9 @@ from lbproxy.net.relaying import ROOM_FOR_RECORDS, RelaySide
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.failures import TlsFailure
 from lbproxy.net.transport import RECEIVE_VIEW
+from lbproxy.session.coding import Unpacker
 from lbproxy.session.conversation import Conversation
+from lbproxy.session.exchange import Exchange
 from lbproxy.session.http_seams import BackendStream
 from lbproxy.session.tunnel import Tunnel
 
@@ -210,7 +216,7 @@ class ClientConnection(AnsweringSide):
             return
         if not self.expected:
             self.expected = True
-            self.expect_body(head.length, framed=True, trailing=False)
+            self.expect_body(head.length, framed=exchange.unpacker is None, trailing=False)
         self.state = _BODY
         if self._kept:
             kept = self.take_kept()
@@ -270,6 +276,11 @@ class ClientConnection(AnsweringSide):
         exchange = self.conversation.exchange
         if exchange is None:
             return
+        if exchange.unpacker is not None:
+            unpacked = self._unpacked(exchange, exchange.unpacker, data)
+            if not unpacked:
+                return
+            data = b"%b%b\r\n" % (chunk(len(unpacked)), unpacked)
         if exchange.replay is not None:
             exchange.replay.add(data)
         if self.chunks is not None and exchange.plan is not None:
@@ -278,6 +289,38 @@ class ClientConnection(AnsweringSide):
                 exchange.body_too_large()
                 return
         super().give(data)
+
+    def _unpacked(self, exchange: Exchange, unpacker: Unpacker, data: bytes | memoryview) -> bytes:
+        """What a piece of a packed body holds; b"" for nothing, or when it must not be believed (threats.md R7)."""
+        try:
+            return unpacker.feed(data)
+        except TooMuch:
+            exchange.rule = "R7"
+            self.persists = False
+            exchange.body_too_large()
+        except Corrupt as problem:
+            self.persists = False
+            exchange.bad_body(HttpError(BAD_REQUEST, "R7", str(problem)))
+        return b""
+
+    def _ends_unpacked(self, exchange: Exchange, unpacker: Unpacker) -> bool:
+        """The packed body has come to its end: tell the backend; whether that is as it should be."""
+        try:
+            unpacker.finish()
+        except Corrupt as problem:
+            self.persists = False
+            exchange.bad_body(HttpError(BAD_REQUEST, "R7", str(problem)))
+            return False
+        if exchange.replay is not None:
+            exchange.replay.add(LAST)
+        super().give(LAST)
+        return True
+
+    def take_pipe(self) -> None:
+        """See BodyReader: what is unpacked on its way has to come by here."""
+        exchange = self.conversation.exchange
+        if exchange is None or exchange.unpacker is None:
+            super().take_pipe()
 
     def gave(self, count: int) -> None:
         """See BodyReader."""
@@ -322,6 +365,8 @@ class ClientConnection(AnsweringSide):
         self.chunks = None
         exchange = self.conversation.exchange
         if exchange is not None and self.peer is not None and not refused:
+            if exchange.unpacker is not None and not self._ends_unpacked(exchange, exchange.unpacker):
+                return
             exchange.body_sent()
         if len(self._kept) < _AHEAD:
             self.resume_reading()
