@@ -47,6 +47,8 @@ class Index:
             self._base.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = OFF")
+            # In pages: on a small disk, the journal must leave room for what it is about.
+            self._base.execute("PRAGMA wal_autocheckpoint = 256")
             (form,) = self._base.execute("PRAGMA user_version").fetchone()
             if form == 0:
                 self._base.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_FORM}; COMMIT")

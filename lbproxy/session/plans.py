@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lbproxy.compress.known import KnownBody
 from lbproxy.http.edits import Edits
 from lbproxy.http.rewriting import Rewriter
 from lbproxy.http.templates import Template
@@ -28,6 +29,7 @@ class Plan:
         "compression",
         "conceal",
         "direct",
+        "known",
         "offloads",
         "pages",
         "plain_request",
@@ -70,6 +72,8 @@ class Plan:
                 merged=settings.merge_slashes,
                 split=settings.split is not None,
             )
+        # Bodies of our own that have been packed, by body and type; see known.py.
+        self.known: dict[tuple[bytes, bytes], KnownBody] = {}
         self.compression = None if settings.compress is None else Compression(settings.compress)
         # Whether backends are asked for plain bodies.
         self.offloads = settings.compress is not None and settings.compress.offload

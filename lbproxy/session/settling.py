@@ -15,6 +15,7 @@ from lbproxy.http.identity import names_us
 from lbproxy.http.messages import RequestHead
 from lbproxy.http.writing import target_of
 from lbproxy.session.changing import facts_of
+from lbproxy.session.known import for_client
 
 if TYPE_CHECKING:
     from lbproxy.session.account import Account
@@ -68,7 +69,7 @@ def settle(exchange: Account, head: RequestHead) -> str | None:
             location = b"/" + location.lstrip(b"/")  # a path, which must not become the name of a host
         _say(exchange, redirect_answer(plan.settings.redirect.status, location, exchange.request_id), errors.ANSWERED)
     elif plan.settings.answer is not None:
-        _say(exchange, fixed_answer(plan.settings.answer, exchange.request_id), errors.ANSWERED)
+        _say(exchange, for_client(exchange, fixed_answer(plan.settings.answer, exchange.request_id)), errors.ANSWERED)
     elif plan.splitter is not None:
         key = None
         if plan.split_key is not None:
@@ -106,6 +107,8 @@ def answer_error(exchange: Account, outcome: Outcome) -> None:
         page=page or front.pages.get(status),
         next_hop=served.encode() or None,
     )
+    if page is not None or status in front.pages:
+        answer = for_client(exchange, answer)
     _say(exchange, answer, outcome, close=outcome in _LAST or head is None)
 
 

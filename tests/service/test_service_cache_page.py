@@ -42,7 +42,7 @@ def place(tmp_path: Path) -> Iterator[tuple[Running, str]]:
 @pytest.fixture
 def desk(place: tuple[Running, str], monkeypatch: pytest.MonkeyPatch) -> Desk:
     made = Desk()
-    monkeypatch.setattr(place[0].service, "cache_desk", made, raising=False)
+    monkeypatch.setattr(type(place[0].service), "cache_desk", property(lambda _: made))
     return made
 
 
@@ -51,7 +51,7 @@ Place = tuple[Running, str]
 
 def test_where_no_route_caches_there_is_nothing_to_ask(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     made, path = place
-    monkeypatch.setattr(made.service, "cache_desk", None, raising=False)
+    monkeypatch.setattr(type(made.service), "cache_desk", property(lambda _: None))
     refused = (404, {"error": "no route caches: write cache = true in a [[route]]"})
     assert made.ask(path, "GET", "/v1/cache") == refused
     assert made.ask(path, "POST", PURGE, b'{"all": true}') == refused

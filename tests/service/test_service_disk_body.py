@@ -35,6 +35,7 @@ class Reader:
         self.position = 0
         self.data = b""
         self.ended = 0
+        self.may_lag = True
         body.wait(self)
 
     def more(self) -> None:

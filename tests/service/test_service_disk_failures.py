@@ -291,19 +291,18 @@ def test_a_disk_that_is_full_before_we_are_makes_room_and_goes_on(place: Place) 
     small = Place.__new__(Place)
     small.__dict__ |= place.__dict__ | {"path": place.path / "small"}
     if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(small.path)], stderr=subprocess.DEVNULL
+        ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "none", str(small.path)], stderr=subprocess.DEVNULL
     ).returncode:
         pytest.skip("a file system of its own takes root")
     try:
         small.start()
         newest: Stored | None = None
         for number in range(200):
-            stored = answer(URL + b"%d" % number, b"x" * 20_000)
+            stored = answer(URL + b"%d" % number, b"x" * 60_000)
             if small.disk.keep(stored, ()):
                 newest = stored
             small.settle()
             small.reactor.advance(REST_SECONDS / 2)
-        print(small.disk.status(), small.disk._writing._shelf.ceiling, small.said(), os.listdir(small.root),os.stat(small.root/"index.sqlite-wal"))
         assert small.disk.counts["errors"] > 0
         assert small.disk.counts["evicted"] > 100
         # It fills itself up to what has turned out to fit, and does not fail each time.

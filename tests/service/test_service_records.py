@@ -328,6 +328,8 @@ def test_counters_as_plain_values() -> None:
     counters.http_requests["api", 5] += 1
     counters.rules["P2"] += 1
     counters.reloads["ok"] += 1
+    counters.packed(b"br", 1000, 300)
+    counters.packed(b"br", 10, 3)
     assert json.loads(json.dumps(counters.as_dict())) == {
         "sessions_ended": {"": {"denied": 1}, "web": {"ok": 2}},
         "http_requests": {"api": {"5xx": 1}, "web": {"none": 1, "2xx": 3}},
@@ -337,6 +339,7 @@ def test_counters_as_plain_values() -> None:
         "exceptions": 0,
         "reloads": {"ok": 1},
         "certificates": {},
+        "packed_bytes": {"br packed": 303, "br plain": 1010},
     }
 
 
