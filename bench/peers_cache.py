@@ -210,8 +210,11 @@ waiters = 1000
 """The store, and as many requests that wait for one answer as the row of a cold one has."""
 
 
+# Some loads do not connect again, and the others keep their connections for good as well.
+LBPROXY_KEEPING = "http = { max_requests = 1_000_000_000 }\n"
+
+
 def lbproxy_accelerated(front: Front) -> str:
     """What stands in lbproxy's listener and behind it: one route that stores or compresses."""
-    return f'\n[[route]]\npath = "/"\npool = "bench"\n{LBPROXY_ROUTE[front]}' + (
-        LBPROXY_CACHE if front == "cache" else ""
-    )
+    store = LBPROXY_CACHE if front == "cache" else ""
+    return f'{LBPROXY_KEEPING}\n[[route]]\npath = "/"\npool = "bench"\n{LBPROXY_ROUTE[front]}{store}'

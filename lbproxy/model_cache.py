@@ -32,7 +32,7 @@ class CacheSettings:
     memory: int = 128 * MIB
     max_object: int = 8 * MIB
     disk: DiskSettings | None = None
-    waiters: int = 256
+    waiters: int = 1024
     wait: float = 5.0
     hit_for_miss: float = 120.0
     variants: int = 32

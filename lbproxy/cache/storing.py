@@ -109,7 +109,7 @@ def _judge(
     )
     if reason:
         return reason
-    vary = _varying(answer)
+    vary = vary_names(answer)
     if isinstance(vary, str):
         return vary
     fresh = freshness(
@@ -156,7 +156,7 @@ def _forbidden(head: RequestHead, answer: ResponseHead, settings: RouteCacheSett
     return "" if shared or head.get(b"authorization") is None else "Authorization"
 
 
-def _varying(answer: ResponseHead) -> tuple[bytes, ...] | str:
+def vary_names(answer: ResponseHead) -> tuple[bytes, ...] | str:
     """The names in Vary, or the reason for which no request can be compared with this one."""
     names: set[bytes] = set()
     for name, value, _ in answer.fields:

@@ -16,6 +16,7 @@ from pathlib import Path
 from lbproxy.config import load
 from lbproxy.demo.backends import DemoBackend, serve
 from lbproxy.demo.certificates import DemoFiles, ensure
+from lbproxy.demo.stored import story
 from lbproxy.model import Configuration
 from lbproxy.service.client import ControlError, ask
 
@@ -23,7 +24,7 @@ _LISTENERS = ("demo", "demo-tls", "demo-passing")
 _START_SECONDS = 15.0
 
 _BANNER = """
-  lbproxy demo: one front door, three backends ({names}), and the next version of them.
+  lbproxy demo: one front door, three backends ({names}), the next version of them, and a cache.
 
   Open    http://127.0.0.1:{port}/         in a browser; or
   try     curl http://127.0.0.1:{port}/    a few times: the backends take turns.
@@ -35,6 +36,14 @@ _BANNER = """
   Failures shown   curl -X POST http://127.0.0.1:{port}/flaky    a POST must not come twice
   Events           curl -N http://127.0.0.1:{port}/stream  one each second
   Upload           curl -T README.md http://127.0.0.1:{port}/upload
+
+  Cached           curl -i http://127.0.0.1:{port}/report    two seconds; then at once, for fifteen (see Cache-Status)
+  Stale, not down  curl -i http://127.0.0.1:{port}/news    good for two seconds
+  Break them       curl -X POST http://127.0.0.1:{port}/news/break    and they go on; mended by /news/mend
+  Not stored       curl -i http://127.0.0.1:{port}/basket    Cache-Status says why
+  Packed           curl -H "Accept-Encoding: gzip" http://127.0.0.1:{port}/story | wc -c    plain it has {plain} bytes
+  A thousand       curl -sZ --parallel-immediate --parallel-max 300 "http://127.0.0.1:{port}/popular?[1-1000]" | uniq -c
+  The cache        {bin}/lbproxy cache stat --config {config}
 
   Watch   {bin}/lbproxy status --config {config}
   Take    {bin}/lbproxy drain demo/blue --config {config}
@@ -101,6 +110,7 @@ def _banner(config: str, configuration: Configuration, files: DemoFiles) -> str:
         ca=os.path.relpath(files.ca),
         client=os.path.relpath(files.client),
         jar=os.path.relpath(files.client.parent / "cookies"),
+        plain=len(story().text),
         bin=os.path.relpath(os.path.dirname(sys.executable)),
         config=config,
     )

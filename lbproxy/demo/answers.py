@@ -15,6 +15,7 @@ from html import escape
 from typing import NamedTuple
 
 from lbproxy.demo.page import COLOURS, OTHER_COLOUR, front_page
+from lbproxy.demo.page_cache import STATUS_SCRIPT
 
 _MOST_SECONDS = 30.0
 
@@ -31,19 +32,35 @@ _SHORT_PAGE = """<!doctype html>
 </html>
 """
 _WAY_BACK = '<p><a href="/" style="color:#fff">All that there is to try</a></p>'
+# A page cannot see its own head, so it asks for itself once more.
+_TOLD = """<p id="told" style="font-size:1rem"></p>
+<script>
+"use strict";
+@STATUS@
+fetch(location.href, { cache: "no-store", headers: { Accept: "application/json" } }).then(async answer => {
+  const told = answer.ok ? await answer.json() : { name: "nobody", number: 0 };
+  document.getElementById("told").innerText =
+    `Asked again just now: ${told.name}'s number ${told.number}, ${meaning(answer.status, answer.headers)}.\n` +
+    inHead(answer.headers);
+});
+</script>
+""".replace("@STATUS@", STATUS_SCRIPT)
 _TLS = "<p>This backend speaks TLS itself.</p>"
 
 
 class Said(NamedTuple):
-    """An answer: the type of its text, the text, the status."""
+    """An answer: the type of its text, the text, the status, and what else its head says."""
 
     content_type: str
     text: str
     status: int = 200
+    fields: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"), ("Vary", "Accept"))
 
 
-def hello(name: str, port: int, number: int, path: str, accept: str, *, secure: bool) -> Said:
-    """Who answers; at "/" browsers get the front page."""
+def hello(name: str, port: int, number: int, path: str, accept: str, *, secure: bool, stored: bool = False) -> Said:
+    """Who answers; at "/" browsers get the front page. `stored` is for what caches may store: its page tells whether
+    one did.
+    """
     if "application/json" in accept:
         return _json(name=name, port=port, number=number)
     if "text/html" not in accept:
@@ -55,7 +72,7 @@ def hello(name: str, port: int, number: int, path: str, accept: str, *, secure: 
         port=port,
         number=number,
         colour=COLOURS.get(name, OTHER_COLOUR),
-        more=_TLS if secure else _WAY_BACK,
+        more=_TLS if secure else _WAY_BACK + _TOLD if stored else _WAY_BACK,
     )
     return Said("text/html; charset=utf-8", text)
 
@@ -82,10 +99,10 @@ def event(name: str, number: int) -> str:
     return f"id: {number}\ndata: {told}\n\n"
 
 
-def seconds(query: str) -> float:
-    """How long /slow takes: `seconds=` in the query, else 2."""
+def seconds(query: str, usual: float) -> float:
+    """How long an answer takes that takes its time: `seconds=` in the query, else the usual ones."""
     found = re.search(r"(?:^|&)seconds=(\d+(?:\.\d+)?)(?:&|$)", query)
-    return min(float(found[1]), _MOST_SECONDS) if found else 2.0
+    return min(float(found[1]), _MOST_SECONDS) if found else usual
 
 
 def _json(**told: object) -> Said:

@@ -1,7 +1,8 @@
 """Demo backends: small web servers that tell their names, in clear or in TLS of their own.
 
 Owns the connections and which question gets which answer: the last part of the path is the question, so routes may put
-anything in front of it. What is said is in answers.py, the page in page.py, WebSockets in websocket.py.
+anything in front of it. What is said is in answers.py, to caches in stored.py, the page in page.py, WebSockets in
+websocket.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
-from lbproxy.demo import answers, websocket
+from lbproxy.demo import answers, stored, websocket
 from lbproxy.demo.answers import Said
 
 _TEXT = "text/plain; charset=utf-8"
@@ -26,7 +27,7 @@ _PIECE = 64 * 1024
 # that a second try helps; and not at equal distances, so that the failures do not always fall on the same backend.
 _FAIL_WITH_STATUS, _FAIL_SILENTLY = (2, 8), 5
 _CHANCES = count(1)
-_LATE_SECONDS = 3.0
+_SLOW_SECONDS, _LATE_SECONDS = 2.0, 3.0
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -41,6 +42,8 @@ class DemoBackend(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Connection)
         self.name = name
         self.numbers = count(1)
+        # Whether /news fails, until it is mended.
+        self.broken = False
         if tls is not None:
             # The handshake comes with the first read, in the thread of that client.
             self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
@@ -89,24 +92,42 @@ class _Connection(BaseHTTPRequestHandler):
             self._say(Said(_TEXT, answers.request_text(self.requestline, self.headers)))
         elif question == "flaky":
             self._perhaps(path)
+        elif question == "story":
+            self._say(stored.story())
+        elif question in ("break", "mend"):
+            self._switch(to_broken=question == "break")
+        elif question == "news" and self.server.broken:
+            self._say(stored.broken(self.server.name))
+        elif question in stored.KINDS:
+            kind = stored.KINDS[question]
+            time.sleep(answers.seconds(query, kind.seconds))
+            self._hello(path, kind.fields)
         else:
             if question in ("slow", "late"):
-                time.sleep(answers.seconds(query) if question == "slow" else _LATE_SECONDS)
+                time.sleep(answers.seconds(query, _SLOW_SECONDS) if question == "slow" else _LATE_SECONDS)
             self._hello(path)
 
-    def _hello(self, path: str) -> None:
+    def _hello(self, path: str, fields: stored.Fields = ()) -> None:
         server = self.server
         secure = isinstance(self.connection, ssl.SSLSocket)
         accept = self.headers.get("Accept", "")
-        self._say(answers.hello(server.name, server.server_port, next(server.numbers), path, accept, secure=secure))
+        number, kept = next(server.numbers), bool(fields)
+        said = answers.hello(server.name, server.server_port, number, path, accept, secure=secure, stored=kept)
+        self._say(said._replace(fields=fields) if fields else said)
+
+    def _switch(self, *, to_broken: bool) -> None:
+        """Break or mend what /news is about."""
+        if self.command == "POST":
+            self.server.broken = to_broken
+        self._say(stored.switched(self.server.name, self.command, to_broken=to_broken))
 
     def _say(self, said: Said) -> None:
         body = said.text.encode()
         self.send_response(said.status)
         self.send_header("Content-Type", said.content_type)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        self.send_header("Vary", "Accept")
+        for name, value in said.fields:
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

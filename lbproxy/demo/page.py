@@ -1,12 +1,15 @@
 """The front page of the demo: one file with all that it needs, in light and dark, for wide and narrow windows.
 
-Owns what is to be tried there and how it looks. What it asks goes to the paths of answers.py, through lbproxy.
+Owns what is to be tried there and how it looks; what is about the cache is in page_cache.py. What it asks goes to the
+paths of backends.py, through lbproxy.
 """
 
 from __future__ import annotations
 
 import json
 from html import escape
+
+from lbproxy.demo.page_cache import SCRIPT, SECTIONS, STATUS_SCRIPT
 
 # White text is readable on each of them.
 COLOURS = {"blue": "#1d4ed8", "green": "#15803d", "orange": "#c2410c", "purple": "#7e22ce", "teal": "#0f766e"}
@@ -17,7 +20,11 @@ def front_page(name: str) -> str:
     """The page as the backend `name` serves it."""
     colours = {**COLOURS, name: COLOURS.get(name, OTHER_COLOUR)}
     return (
-        _PAGE.replace("@NAME@", escape(name)).replace("@COLOUR@", colours[name]).replace("@ALL@", json.dumps(colours))
+        _PAGE.replace("@NAME@", escape(name))
+        .replace("@COLOUR@", colours[name])
+        .replace("@ALL@", json.dumps(colours))
+        .replace("@CACHE_SECTIONS@", SECTIONS)
+        .replace("@CACHE_SCRIPT@", STATUS_SCRIPT + SCRIPT)
     )
 
 
@@ -75,7 +82,10 @@ pre {
   overflow: auto; max-height: 15rem; white-space: pre-wrap; overflow-wrap: anywhere;
 }
 #shown { max-height: none }
-pre:empty, .tiles:empty { display: none }
+pre:empty, .tiles:empty, ol:empty { display: none }
+.watched { margin: 0; padding: 0; list-style: none; font-size: .9rem }
+.watched li { padding: .35rem 0; border-top: 1px solid var(--line); overflow-wrap: anywhere }
+.watched code { display: block; color: var(--faint) }
 </style>
 </head>
 <body>
@@ -159,7 +169,7 @@ pre:empty, .tiles:empty { display: none }
     <div class="tiles"></div>
     <output></output>
   </section>
-  <section>
+@CACHE_SECTIONS@  <section>
     <h2>TLS</h2>
     <p><a href="/secure">/secure</a> sends you from http to https. The certificate is a throw-away, so the browser warns
       you. Everything on this page works there as well.</p>
@@ -180,7 +190,11 @@ pre:empty, .tiles:empty { display: none }
 .venv/bin/lbproxy ready demo/blue --config etc/demo.toml
 .venv/bin/lbproxy drain sticky/green --config etc/demo.toml  <span aria-hidden="true">#</span> its clients stay
 curl -i <span class="origin"></span>/canary
-curl -i -X POST <span class="origin"></span>/flaky</pre>
+curl -i -X POST <span class="origin"></span>/flaky
+.venv/bin/lbproxy cache stat --config etc/demo.toml
+.venv/bin/lbproxy cache purge <span class="origin"></span>/report --config etc/demo.toml
+.venv/bin/lbproxy maint press/teal --config etc/demo.toml    <span aria-hidden="true">#</span> no backend for /news
+curl -i <span class="origin"></span>/news</pre>
   </section>
 </main>
 <script>
@@ -226,6 +240,7 @@ for (const button of document.querySelectorAll("[data-ask]")) {
   });
 }
 
+@CACHE_SCRIPT@
 for (const button of document.querySelectorAll("[data-upload]")) {
   button.addEventListener("click", async () => {
     const out = button.closest("section").querySelector("output"), began = performance.now();

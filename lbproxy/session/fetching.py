@@ -12,7 +12,7 @@ from lbproxy.cache.freshness import freshness
 from lbproxy.cache.invalidation import invalidated
 from lbproxy.cache.serving import may_replace_error
 from lbproxy.cache.status_field import forwarded
-from lbproxy.cache.storing import Storable, is_lasting, judge
+from lbproxy.cache.storing import Storable, is_lasting, judge, vary_names
 from lbproxy.cache.updating import fields_of, freshened, matches
 from lbproxy.cache.values import COMPRESSIBLE, Query, Stored
 from lbproxy.cache.vary import variant_of
@@ -97,13 +97,30 @@ def _serve_all(
 ) -> None:
     """Serve this to the exchange and to those who wait for it."""
     flight, lookup.flight = lookup.flight, None
+    names = vary_names(_as_stored(stored, stored.lines)) if flight is not None and flight.waiters else ()
     serve(exchange, stored, query, now, word, told=told)
     if flight is None:
         return
     lookup.cache.flights.end(flight)
     waiters, flight.waiters = flight.waiters, []
     for waiter in waiters:
-        _serve_waiter(waiter, stored, now, word, told)
+        mine = waiter.lookup
+        if mine is None or mine.query is None:
+            continue
+        stale = word == "stale" and not may_replace_error(stored, mine.query, now)
+        if stale or isinstance(names, str) or not _wants(waiter, stored, names):
+            mine.flight = None
+            look_again(waiter)
+        else:
+            _serve_waiter(waiter, stored, now, word, told)
+
+
+def _wants(waiter: Exchange, stored: Stored, names: tuple[bytes, ...]) -> bool:
+    """Whether this variant is the one for who waits; `names` are those of its Vary."""
+    lookup, head = waiter.lookup, waiter.head
+    if lookup is None or lookup.query is None or head is None:
+        return False
+    return (variant_of(names, head, lookup.query.accept) if names else b"") == stored.variant
 
 
 def serve_others(flight: Flight, now: float) -> None:
@@ -111,18 +128,15 @@ def serve_others(flight: Flight, now: float) -> None:
     stored = flight.stored
     waiters, flight.waiters = flight.waiters, []
     for waiter in waiters:
-        lookup, head = waiter.lookup, waiter.head
-        if stored is None or lookup is None or lookup.query is None or head is None:
-            continue
-        if variant_of(flight.vary, head, lookup.query.accept) == stored.variant:
+        if stored is not None and _wants(waiter, stored, flight.vary):
             _serve_waiter(waiter, stored, now, "miss", None)
-        else:
-            lookup.flight = None
+        elif waiter.lookup is not None:
+            waiter.lookup.flight = None
             look_again(waiter)
 
 
 def _serve_waiter(waiter: Exchange, stored: Stored, now: float, word: str, told: bytes | None) -> None:
-    """Serve one that has waited, if it wants just this; else it looks again."""
+    """Serve one that has waited."""
     lookup, head = waiter.lookup, waiter.head
     if waiter.phase != WAITING or lookup is None or head is None or lookup.query is None:
         return
@@ -151,6 +165,9 @@ def _confirm(exchange: Exchange, lookup: Lookup, stored: Stored, answer: Respons
     cache = lookup.cache
     if isinstance(verdict, Storable):
         fresh = verdict.freshness
+        if verdict.vary != vary_names(_as_stored(stored, stored.lines)):
+            cache.store.remove(stored)  # it varies by other fields than it did
+            stored.variant = variant_of(verdict.vary, head, query.accept)
         stored.lines = verdict.lines
         stored.born, stored.fresh_until = fresh.born, fresh.fresh_until
         stored.while_revalidate, stored.if_error = fresh.while_revalidate, fresh.if_error
