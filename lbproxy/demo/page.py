@@ -85,7 +85,7 @@ pre {
 pre:empty, .tiles:empty, ol:empty { display: none }
 .watched { margin: 0; padding: 0; list-style: none; font-size: .9rem }
 .watched li { padding: .35rem 0; border-top: 1px solid var(--line); overflow-wrap: anywhere }
-.watched code { display: block; color: var(--faint) }
+.watched code { display: block; color: var(--faint); white-space: pre-wrap }
 </style>
 </head>
 <body>

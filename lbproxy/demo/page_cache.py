@@ -20,7 +20,8 @@ function meaning(code, headers) {
   if (/; stored/.test(status)) return "from the backend, and stored";
   return `${code} from the backend, not stored${why ? ": " + why[1] : ""}`;
 }
-const inHead = headers => ["Cache-Status", "Age"].map(name => `${name}: ${headers.get(name) ?? "-"}`).join("  ");
+const inHead = headers =>
+  ["Cache-Status", "Age"].filter(name => headers.has(name)).map(name => `${name}: ${headers.get(name)}`).join("\\n");
 """
 
 SECTIONS = """\
@@ -41,7 +42,7 @@ SECTIONS = """\
       <button data-post="/news/break">Break the backend</button>
       <button data-post="/news/mend">Mend it</button>
     </div>
-    <p>The same as a page: <a href="/news">/news</a></p>
+    <p>The same as a page, to be opened before that: <a href="/news">/news</a></p>
     <output></output>
     <ol class="watched" aria-live="polite"></ol>
   </section>

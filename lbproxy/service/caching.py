@@ -72,7 +72,7 @@ class CachingService(Service):
             cache = SharedCache(settings, self._clock, self._wall() - self._clock())
             self._worker.cache = cache
         cache.configure(settings)
-        self._use_disk(settings.disk)
+        self._use_disk(settings.disk, settings.variants)
         cache.disk = self.disk
 
     def startService(self) -> None:
@@ -89,7 +89,7 @@ class CachingService(Service):
         self._sweeping = self._tending = None
         return None if self.disk is None else self.disk.stop()
 
-    def _use_disk(self, settings: DiskSettings | None) -> None:
+    def _use_disk(self, settings: DiskSettings | None, variants: int = 32) -> None:
         disk = self.disk
         if disk is not None and (settings is None or settings.path != self._disk_path):
             disk.stop()
@@ -98,7 +98,7 @@ class CachingService(Service):
             return
         if disk is None:
             self._disk_path = settings.path
-            self.disk = disk = Disk(settings, self._reactor)
+            self.disk = disk = Disk(settings, self._reactor, variants=variants)
             disk.start()
         else:
             disk.configure(settings)

@@ -190,6 +190,11 @@ class SharedCache:
 
     def put(self, stored: Stored, vary: tuple[bytes, ...]) -> None:
         """Its body is complete: it may be used."""
+        verdict = self.bans.verdict(stored)
+        if verdict == GONE:
+            return  # it was purged while it was on its way
+        if verdict == SOFT:
+            self.expire(stored, self.now())
         if not isinstance(stored.body, bytes) or not self.store.put(stored, vary):
             self.store.remove_key(stored.key)  # what it replaces is not true any more
         if self.disk is not None:
