@@ -120,7 +120,8 @@ class Body:
 
     def advanced(self) -> None:
         """A reader has gone on, or left; or more of the file has been written."""
-        if self.passing:
+        # Behind its end nobody is told any more, so it is not known who still reads: what is there stays.
+        if self.passing and not (self.complete or self.failed):
             self._trim()
             if self._on_room is not None:
                 self._on_room()
@@ -129,6 +130,11 @@ class Body:
     def readers(self) -> int:
         """How many are told."""
         return len(self._readers)
+
+    @property
+    def weight(self) -> int:
+        """How many bytes it takes, or is going to take, in memory."""
+        return self.length - self.start if self.passing else max(self.length, self.expected)
 
     @property
     def start(self) -> int:

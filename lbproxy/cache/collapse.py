@@ -13,10 +13,10 @@ from lbproxy.cache.values import Stored
 
 class Flight:
     """One request that others wait for. `leader` made it, at `began`; at most `most` wait. `stored` is the answer while
-    its body is coming, and `vary` what it varies by.
+    its body is coming, and `vary` what it varies by. `bans` is the number of the last ban at its beginning.
     """
 
-    __slots__ = ("_most", "began", "key", "leader", "stored", "vary", "waiters")
+    __slots__ = ("_most", "bans", "began", "key", "leader", "stored", "vary", "waiters")
 
     def __init__(self, key: bytes, leader: Any, began: float, most: int) -> None:
         self.key = key
@@ -26,6 +26,7 @@ class Flight:
         self.stored: Stored | None = None
         self.vary: tuple[bytes, ...] = ()
         self._most = most
+        self.bans = 0
 
     def join(self, waiter: Any) -> bool:
         """Let this one wait too; False if too many do."""

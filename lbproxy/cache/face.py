@@ -22,11 +22,11 @@ SHORT = 16 * 1024
 class Face:
     """See the module. `length` is that of all that follows, or CHUNKED while nobody knows it. `parts` are what follows,
     None for the whole body. `lines` stand in place of the head's own fields (None: as they are), `extra` are further
-    ones. `second` is when it was made: what it says of its age is true for a second.
-    `short` is all that follows, where that is little and at hand; else `long` is True.
+    ones. `second` is when it was made: what it says of its age is true for a second. `plan` is whose words it has, for
+    those who keep it. `short` is all that follows, where that is little and at hand; else `long` is True.
     """
 
-    __slots__ = ("body", "extra", "head", "length", "lines", "long", "memo", "parts", "second", "short")
+    __slots__ = ("body", "extra", "head", "length", "lines", "long", "memo", "parts", "plan", "second", "short")
 
     def __init__(
         self,
@@ -49,3 +49,4 @@ class Face:
         self.long = not whole and (parts is None or bool(parts))
         self.short = body if whole and isinstance(body, bytes) else b""
         self.memo: Any = None
+        self.plan: Any = None

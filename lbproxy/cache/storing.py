@@ -10,6 +10,7 @@ from lbproxy.cache.directives import Directives, request_directives, response_di
 from lbproxy.cache.freshness import date_of, freshness
 from lbproxy.cache.tags import tags_of
 from lbproxy.cache.values import ALWAYS_ASK, Freshness
+from lbproxy.cache.vary import unseen
 from lbproxy.http.dates import date_line
 from lbproxy.http.lines import TOKEN, elements
 from lbproxy.http.messages import RequestHead, ResponseHead
@@ -163,7 +164,7 @@ def vary_names(answer: ResponseHead) -> tuple[bytes, ...] | str:
         if name == b"vary":
             names.update(elements(value))
     for name in names:
-        if name == b"*" or name in ABOUT_CLIENTS:
+        if name == b"*" or name in ABOUT_CLIENTS or unseen((name,)):
             return f"Vary: {name.decode('ascii')}"
         if TOKEN.fullmatch(name) is None:
             return "Vary: malformed"

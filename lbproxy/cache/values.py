@@ -123,7 +123,7 @@ class Query:
     If-Unmodified-Since, `ranged` that there is a Range. `codings` are those that it accepts of ours, as a bit set of
     compress/negotiation.py, `accept` the same as a field value and `accept_encoding` what was written. `directives`
     (see directives.py) are those of its Cache-Control, None when there are none or they do not count.
-    `only_if_cached` wants no backend to be asked.
+    `only_if_cached` wants no backend to be asked, `no_transform` no other coding than the stored one.
     """
 
     __slots__ = (
@@ -136,6 +136,7 @@ class Query:
         "directives",
         "is_head",
         "key",
+        "no_transform",
         "only_if_cached",
         "plain",
         "ranged",
@@ -154,6 +155,7 @@ class Query:
         accept: bytes = b"",
         accept_encoding: bytes | None = None,
         only_if_cached: bool = False,
+        no_transform: bool = False,
     ) -> None:
         self.key = key
         self.bypass = bypass
@@ -165,6 +167,7 @@ class Query:
         self.accept = accept
         self.accept_encoding = accept_encoding
         self.only_if_cached = only_if_cached
+        self.no_transform = no_transform
         # Whether nothing but the whole answer is wanted.
         self.plain = not (is_head or conditional or ranged)
         # Whether a backend is asked for just that with the same words.

@@ -23,6 +23,7 @@ from lbproxy.model import Configuration
 from lbproxy.model_cache import DiskSettings
 from lbproxy.net.worker import Worker
 from lbproxy.service.disk_store import Disk
+from lbproxy.session.caching import marks_of
 from lbproxy.session.shared_cache import SharedCache
 
 # What is stored is held against purges in slices of about so many, with a pause between them (seconds).
@@ -62,16 +63,20 @@ class CachingService(Service):
     def configure(self, configuration: Configuration) -> None:
         """Go by this configuration from now on; what is stored stays, as far as there is room."""
         settings = configuration.cache
-        wanted = any(route.http is not None and route.http.cache is not None for route in configuration.routes)
+        caching = [
+            (route.pool or "", route.http)
+            for route in configuration.routes
+            if route.http is not None and route.http.cache is not None
+        ]
         cache = self._worker.cache
-        if not wanted:
+        if not caching:
             self._worker.cache = None
             self._use_disk(None)
             return
         if cache is None:
             cache = SharedCache(settings, self._clock, self._wall() - self._clock())
             self._worker.cache = cache
-        cache.configure(settings)
+        cache.configure(settings, marks_of(caching))
         self._use_disk(settings.disk, settings.variants)
         cache.disk = self.disk
 
@@ -139,7 +144,9 @@ class CachingService(Service):
 
     def _purge_url(self, cache: SharedCache, key: bytes, now: float, *, soft: bool) -> int:
         """What the usual key finds is counted and goes at once; what has more in its key goes when it is met."""
-        found = cache.stored_under(key)
+        found = [stored for mark in cache.suffixes for stored in cache.stored_under(key + mark)]
+        if not soft:
+            cache.invalidate(key, now)
         cache.bans.add("url", key, now, soft=soft)
         if self.disk is not None:
             self.disk.purge("url", key, now, soft=soft)

@@ -12,6 +12,7 @@ from lbproxy import errors
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
 from lbproxy.balancing.sticky import Seen
+from lbproxy.cache.body import AnyBody
 from lbproxy.errors import Outcome
 from lbproxy.http.forwarding import Introduction
 from lbproxy.http.messages import RequestHead, ResponseHead
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lbproxy.session.conversation import Conversation
     from lbproxy.session.lookup import Lookup
     from lbproxy.session.relay import Relay
+    from lbproxy.session.shared_cache import SharedCache
 
 
 KEYED = frozenset({"ketama", "maglev", "rendezvous"})
@@ -52,7 +54,8 @@ class Account(Seeker):
     `lookup` is what there is to do with the cache, None for nothing; `verdict` is the record's word for what the cache
     did, `cache_key` and `age` those of the stored answer that was served, and `collapsed` tells that another request
     had asked for it. `coder` packs the answer's body, `unpacker` unpacks the request's. `coding`, `plain` and `packed`
-    say how a stored body was packed, and its bytes before and after where that is known.
+    say how a stored body was packed, and its bytes before and after where that is known. `pinned` is a long stored body
+    that is being given.
     """
 
     __slots__ = (
@@ -84,6 +87,7 @@ class Account(Seeker):
         "outgoing",
         "packed",
         "phase",
+        "pinned",
         "plain",
         "plan",
         "pool",
@@ -168,6 +172,7 @@ class Account(Seeker):
         self.collapsed = False
         self.coder: Coder | None = None
         self.unpacker: Unpacker | None = None
+        self.pinned: tuple[SharedCache, AnyBody] | None = None
         self.queued_at = self.resume_at = -1.0
         self.queue_seconds = 0.0
         self.first_try_at = self.try_began = self.connected_at = self.securing_since = -1.0
@@ -313,6 +318,10 @@ class Account(Seeker):
             self._drop_side()
         if self.lookup is not None and self.lookup.flight is not None:
             self.leave_flight()
+        if self.pinned is not None:
+            cache, body = self.pinned
+            self.pinned = None
+            cache.unpin(body)
         pool, backend = self.pool, self.backend
         if pool is not None:
             if self.retrying:
@@ -321,6 +330,8 @@ class Account(Seeker):
                 self.served_by = backend
                 self.backend = None
                 pool.give_back(backend, now)
+        if self.verdict and self.world.cache is not None:
+            self.world.cache.counts[self.verdict] += 1
         self.world.answered(self, now)
         self.conversation.exchange_over(self, now, cut=cut)
 

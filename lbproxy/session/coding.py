@@ -209,8 +209,8 @@ def coding_for(compression: Compression, stored: Stored, query: Query, world: Wo
     if stored.coding:
         readable = stored.coding not in _BITS or query.codings & _BITS[stored.coding]
         unpacks = compression.settings.decode and not readable and bool(coding_named(stored.coding))
-        return b"" if unpacks else stored.coding
-    if not stored.flags & COMPRESSIBLE or not query.codings or not minor:
+        return b"" if unpacks and b"no-transform" not in stored.lines.lower() else stored.coding
+    if not stored.flags & COMPRESSIBLE or not query.codings or not minor or query.no_transform:
         return b""
     if stored.body == b"":
         return b""
@@ -268,7 +268,9 @@ def _make(world: World, stored: Stored, coding: bytes, compression: Compression)
         world.effort.note(ended - began, ended)
         return body
     assert isinstance(source, Body)  # coding_for leaves files alone
-    following = _Following(world, stored, coding, source, encoder(coding, level, None) if coding else Unpacker(theirs))
+    following = _Following(
+        world, stored, coding, source, encoder(coding, level, None) if coding else Unpacker(theirs, most=_MOST)
+    )
     return following.body
 
 
@@ -328,9 +330,10 @@ class _Following:
         source, body = self._source, self.body
         if source.passing and not body.passing:
             body.pass_on(self._advanced)
+        lead = LEAD if source.passing else _MOST  # what is kept has its bound already
         try:
             out, took = b"", 0
-            while self.position < source.length and body.lead <= LEAD:
+            while self.position < source.length and body.lead <= lead:
                 data = source.read(self.position, _STEP)
                 self.position += len(data)
                 took += len(data)
@@ -342,13 +345,20 @@ class _Following:
                 out += self._packer.flush()
         except (Corrupt, TooMuch):
             source.leave(self)
-            self.body.fail()
+            self._fail()
             return
         if source.failed:
-            body.fail()
+            self._fail()
         else:
             body.add(out)
             source.advanced()
+
+    def _fail(self) -> None:
+        """It cannot be had in this coding."""
+        coded = self._stored.coded
+        if coded is not None and coded.get(self._coding) is self.body:
+            del coded[self._coding]
+        self.body.fail()
 
     def _advanced(self) -> None:
         """Those who read the packed body have gone on, or left."""

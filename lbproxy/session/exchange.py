@@ -47,6 +47,7 @@ _UNSAID = {
     errors.BAD_BODY: errors.BAD_RESPONSE,
     errors.BACKEND_CUT: errors.BACKEND_CLOSED,
     errors.BODY_IDLE: errors.RESPONSE_TIMEOUT,
+    errors.LOCAL_RESOURCE: errors.LOCAL_RESOURCE,
 }
 
 
@@ -359,7 +360,7 @@ class Exchange(Repetition):
         self._drop_side()
         self.blame(self.world.clock())
         instead = _UNSAID.get(outcome)
-        if instead is not None and self.stream.unsaid():
+        if instead is not None and (not self.status or self.stream.unsaid()):
             self.status = 0
             self.answer = None
             self.refuse(instead)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lbproxy.cache.body import Body
-from lbproxy.cache.freshness import freshness
+from lbproxy.cache.conditions import validators
 from lbproxy.cache.invalidation import invalidated
 from lbproxy.cache.serving import may_replace_error
 from lbproxy.cache.status_field import forwarded
@@ -19,14 +19,16 @@ from lbproxy.cache.vary import variant_of
 from lbproxy.errors import Blame, Outcome
 from lbproxy.http.messages import RequestHead, ResponseHead
 from lbproxy.http.writing import lines_of
+from lbproxy.session.arriving import Arriving
 from lbproxy.session.changing import concealed
-from lbproxy.session.lookup import SAFE, Lookup, look_again, wake
+from lbproxy.session.lookup import SAFE, Lookup, go_alone, look_again
 from lbproxy.session.phases import WAITING
-from lbproxy.session.serving import serve
-from lbproxy.session.shared_cache import GrowingFile, length_of
+from lbproxy.session.serving import confirmed, serve
+from lbproxy.session.shared_cache import LIGHT, GrowingFile, length_of
 
 if TYPE_CHECKING:
     from lbproxy.cache.collapse import Flight
+    from lbproxy.session.caching import Caching
     from lbproxy.session.exchange import Exchange
 
 _NOT_MODIFIED = 304
@@ -52,7 +54,7 @@ def answered(exchange: Exchange, lookup: Lookup, answer: ResponseHead, length: i
         return True
     if not lookup.storing:
         if query.is_head:
-            _learn_from_head(lookup, answer, now)
+            _learn_from_head(exchange, lookup, answer, now)
         return False
     return _store(exchange, lookup, head, answer, length, now)
 
@@ -98,7 +100,7 @@ def _serve_all(
     """Serve this to the exchange and to those who wait for it."""
     flight, lookup.flight = lookup.flight, None
     names = vary_names(_as_stored(stored, stored.lines)) if flight is not None and flight.waiters else ()
-    serve(exchange, stored, query, now, word, told=told)
+    serve(exchange, lookup.cache, stored, query, now, word, told=told)
     if flight is None:
         return
     lookup.cache.flights.end(flight)
@@ -143,7 +145,7 @@ def _serve_waiter(waiter: Exchange, stored: Stored, now: float, word: str, told:
     lookup.flight = None
     lookup.cache.collapsed += 1
     waiter.collapsed = True
-    serve(waiter, stored, lookup.query, now, word, told=told, collapsed=told is None)
+    serve(waiter, lookup.cache, stored, lookup.query, now, word, told=told, collapsed=told is None)
 
 
 # A 304.
@@ -151,34 +153,45 @@ def _serve_waiter(waiter: Exchange, stored: Stored, now: float, word: str, told:
 
 def _confirm(exchange: Exchange, lookup: Lookup, stored: Stored, answer: ResponseHead, now: float) -> bool:
     """The backend says that what is stored is still true, and for how long."""
-    head, query, caching = exchange.head, lookup.query, lookup.caching
+    query = lookup.query
+    assert query is not None
+    if not matches(stored.lines, answer):
+        return False
+    kept = _update(exchange, lookup, stored, answer, now)
+    exchange.world.filling.discard(exchange)
+    told = b""
+    if lookup.caching is not None and lookup.caching.settings.told:
+        told = forwarded("stale", status=_NOT_MODIFIED, stored=kept, detail=lookup.refused)
+    _serve_all(exchange, lookup, stored, query, now, "revalidated", told)
+    return True
+
+
+def _update(exchange: Exchange, lookup: Lookup, stored: Stored, answer: ResponseHead, now: float) -> bool:
+    """Take over what a 304, or the answer to a HEAD, says of a stored answer; whether it may still be stored."""
+    head, query, caching, cache = exchange.head, lookup.query, lookup.caching, lookup.cache
     assert head is not None
     assert query is not None
     assert caching is not None
-    if not matches(stored.lines, answer):
-        return False
     lines = freshened(stored.lines, answer, received_at=now)
-    verdict = judge(
-        _as_get(head), _as_stored(stored, lines), caching.settings, asked_at=lookup.asked_at, received_at=now
-    )
-    exchange.world.filling.discard(exchange)
-    cache = lookup.cache
-    if isinstance(verdict, Storable):
-        fresh = verdict.freshness
-        if verdict.vary != vary_names(_as_stored(stored, stored.lines)):
-            cache.store.remove(stored)  # it varies by other fields than it did
-            stored.variant = variant_of(verdict.vary, head, query.accept)
-        stored.lines = verdict.lines
-        stored.born, stored.fresh_until = fresh.born, fresh.fresh_until
-        stored.while_revalidate, stored.if_error = fresh.while_revalidate, fresh.if_error
-        stored.flags = fresh.flags | stored.flags & COMPRESSIBLE
-        stored.tags = verdict.tags
-        cache.refreshed(stored, verdict.vary, lookup.bans)
-    else:
-        cache.forget(stored)  # it is served this once more
+    changed = _as_stored(stored, lines)
+    verdict = judge(_as_get(head), changed, caching.settings, asked_at=lookup.asked_at, received_at=now)
+    if not isinstance(verdict, Storable):
+        cache.forget(stored)  # who waits for it is served this once more
         lookup.refused = verdict
-    told = forwarded("stale", status=_NOT_MODIFIED, stored=isinstance(verdict, Storable), detail=lookup.refused)
-    _serve_all(exchange, lookup, stored, query, now, "revalidated", told)
+        return False
+    if not caching.may_store(head, exchange.client_ip):
+        lookup.refused = "no_store"
+        return True  # it stays as it is
+    fresh = verdict.freshness
+    if verdict.vary != vary_names(_as_stored(stored, stored.lines)):
+        cache.store.remove(stored)  # it varies by other fields than it did
+        stored.variant = variant_of(verdict.vary, head, query.accept)
+    stored.lines = verdict.lines
+    stored.born, stored.fresh_until = fresh.born, fresh.fresh_until
+    stored.while_revalidate, stored.if_error = fresh.while_revalidate, fresh.if_error
+    stored.flags = fresh.flags | stored.flags & COMPRESSIBLE
+    stored.tags = verdict.tags
+    cache.refreshed(stored, verdict.vary, lookup.bans)
     return True
 
 
@@ -206,29 +219,24 @@ def _as_stored(stored: Stored, lines: bytes) -> ResponseHead:
 def _ask_afresh(exchange: Exchange, lookup: Lookup) -> bool:
     """The 304 speaks of something else than what was asked about (threats.md K8): ask for the whole."""
     lookup.stored, lookup.lines = None, b""
+    exchange.outgoing = None  # it had the conditions
     exchange.ask_once_more()
     return True
 
 
-def _learn_from_head(lookup: Lookup, answer: ResponseHead, now: float) -> None:
+def _learn_from_head(exchange: Exchange, lookup: Lookup, answer: ResponseHead, now: float) -> None:
     """The answer to a HEAD tells whether what is stored is still true (RFC 9111, section 4.3.5)."""
-    stored, caching = lookup.stored, lookup.caching
-    if stored is None or caching is None or not 200 <= answer.status < 300:
+    stored = lookup.stored
+    if stored is None or not 200 <= answer.status < 300:
         return
     length = length_of(stored.body)
-    if not matches(stored.lines, answer, length=None if length < 0 else length):
+    if matches(stored.lines, answer, length=None if length < 0 else length) and validators(stored.lines) != (
+        None,
+        None,
+    ):
+        _update(exchange, lookup, stored, answer, now)
+    else:
         lookup.cache.expire(stored, now)
-        return
-    lines = freshened(stored.lines, answer, received_at=now)
-    head = _as_stored(stored, lines)
-    said = caching.directives(head)
-    fresh = freshness(
-        head, said, caching.settings, asked_at=lookup.asked_at, received_at=now, expires_counts=not said.targeted
-    )
-    if fresh is not None and not said.no_store and not said.private:
-        stored.lines = lines
-        stored.born, stored.fresh_until = fresh.born, fresh.fresh_until
-        lookup.cache.refreshed(stored, None, lookup.bans)
 
 
 # A whole answer.
@@ -243,10 +251,10 @@ def _store(
     assert query is not None
     assert plan is not None
     verdict: Storable | str
+    shown = answer
     if exchange.sticky_sent != "-":
         verdict = "sticky cookie"
     else:
-        shown = answer
         if exchange.conceals:
             fields = concealed(exchange, answer.fields)
             shown = ResponseHead(
@@ -255,13 +263,15 @@ def _store(
         verdict = judge(head, shown, caching.settings, asked_at=lookup.asked_at, received_at=now)
     file: GrowingFile | None = None
     cache = lookup.cache
+    if isinstance(verdict, Storable) and not 0 <= length < LIGHT and cache.crowded(max(length, 0)):
+        verdict = "busy"
     if isinstance(verdict, Storable) and length > cache.settings.max_object:
         file = None if cache.disk is None else cache.disk.begin(length)
         if file is None:
             verdict = "too large"
     if isinstance(verdict, str):
         _not_stored(lookup, verdict, answer)
-        return False
+        return _confirmed_at_least(exchange, query, answer, now)
     fresh = verdict.freshness
     compression = plan.compression
     flags = fresh.flags
@@ -283,8 +293,34 @@ def _store(
         tags=verdict.tags,
         checked=lookup.bans,
     )
-    told = forwarded(lookup.reason, status=answer.status if lookup.stored is not None else None, stored=True)
-    exchange.world.filling.adopt(exchange, lookup, stored, verdict.vary, file, told)
+    told = b""
+    if caching.settings.told:
+        told = forwarded(lookup.reason, status=answer.status if lookup.stored is not None else None, stored=True)
+    own = _own_lines(caching, shown)
+    exchange.world.filling.adopt(exchange, lookup, Arriving(stored, verdict.vary, file, told, own))
+    return True
+
+
+def _own_lines(caching: Caching, answer: ResponseHead) -> bytes:
+    """The fields that are not stored, because they are for the client alone who has asked."""
+    said = caching.directives(answer)
+    names = said.no_cache_fields | said.private_fields
+    if caching.settings.ignore_set_cookie:
+        names |= {b"set-cookie"}
+    return b"".join([line for name, _, line in answer.fields if name in names])
+
+
+def _confirmed_at_least(exchange: Exchange, query: Query, answer: ResponseHead, now: float) -> bool:
+    """A client that has just this answer need not be sent it again; it could not be asked for so, since it might have
+    been stored.
+    """
+    face = confirmed(exchange, query, answer, now)
+    if face is None:
+        return False
+    exchange.world.filling.discard(exchange)
+    if exchange.lookup is not None:
+        face.extra += told_of(exchange.lookup)
+    exchange.present(face)
     return True
 
 
@@ -302,14 +338,17 @@ def _not_stored(lookup: Lookup, reason: str, answer: ResponseHead) -> None:
         cache.store.mark(query.key, cache.now() + cache.settings.hit_for_miss)
     if flight is not None:
         cache.flights.end(flight)
-        wake(flight)
+        go_alone(flight)
 
 
 def _invalidate(exchange: Exchange, lookup: Lookup, head: RequestHead, answer: ResponseHead) -> None:
     """A request that may have changed something: what is stored of it, and what it points to, is true no more."""
     caching, cache = lookup.caching, lookup.cache
-    scheme = exchange.scheme
+    scheme, now = exchange.scheme, cache.now()
     for path, query in invalidated(head, answer, scheme, merge=caching is None or caching.merged):
-        if caching is not None:
-            cache.forget_key(caching.key_at(head, scheme, path, query, lookup.pool))
-        cache.forget_url(scheme, head.authority, path, query)
+        url = b"%b://%b%b" % (scheme, head.authority, path)
+        url = url if query is None else b"%b?%b" % (url, query)
+        cache.invalidate(url, now)
+        key = url if caching is None else caching.key_at(head, scheme, path, query)
+        if key != url:
+            cache.invalidate(key, now)

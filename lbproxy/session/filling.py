@@ -12,8 +12,18 @@ from typing import TYPE_CHECKING
 
 from lbproxy.cache.body import LEAD, AnyBody, Body
 from lbproxy.cache.values import Stored
-from lbproxy.errors import CLIENT_GONE_IN_DATA, OK, Outcome
+from lbproxy.errors import (
+    BACKEND_CLOSED,
+    BACKEND_CUT,
+    BAD_RESPONSE,
+    BODY_IDLE,
+    CLIENT_GONE_IN_DATA,
+    OK,
+    RESPONSE_TIMEOUT,
+    Outcome,
+)
 from lbproxy.http.messages import RequestHead
+from lbproxy.session.arriving import Arriving
 from lbproxy.session.detached import NOWHERE, Detached, Nowhere
 from lbproxy.session.fetching import serve_others
 from lbproxy.session.lookup import prepare_refresh, wake
@@ -32,10 +42,14 @@ _SPILL = _BEHIND = 1024 * 1024
 OpenFile = Callable[[int | None], GrowingFile | None]
 
 
+# What the client who has asked is told where nothing has gone out yet.
+_UNSAID = {BACKEND_CUT: BACKEND_CLOSED, BODY_IDLE: RESPONSE_TIMEOUT}
+
+
 class Fill(Detached):
     """Takes an answer's body from the backend in place of the exchange that asked for it."""
 
-    __slots__ = ("_flight", "_leader", "_lookup", "_stored", "_told", "_vary", "has_begun")
+    __slots__ = ("_arriving", "_flight", "_leader", "_lookup", "_stored", "has_begun")
 
     def __init__(self, leader: Exchange, sink: Nowhere) -> None:
         super().__init__(leader, sink, leader.head)
@@ -50,8 +64,7 @@ class Fill(Detached):
         self._flight: Flight | None = None
         self._lookup: Lookup | None = None
         self._stored: Stored | None = None
-        self._vary: tuple[bytes, ...] = ()
-        self._told = b""
+        self._arriving: Arriving | None = None
         self.has_begun = False
         leader.backend_side = leader.backend = None
         leader.served_by = self.backend
@@ -59,24 +72,28 @@ class Fill(Detached):
             self.backend_side.exchange = self
         self.within(self.timeouts.response_body_idle)
 
-    def store(self, leader: Exchange, lookup: Lookup, stored: Stored, vary: tuple[bytes, ...], told: bytes) -> None:
-        """Its body is `stored`'s."""
+    def store(self, leader: Exchange, lookup: Lookup, arriving: Arriving) -> None:
+        """This is whose body it takes."""
         self._leader, self._lookup = leader, lookup
-        self._stored, self._vary, self._told = stored, vary, told
+        self._stored, self._arriving = arriving.stored, arriving
         self._flight, lookup.flight = lookup.flight, None
+        body = arriving.stored.body
+        if lookup.cache.pin(body):
+            self.pinned = (lookup.cache, body)
 
     def begun(self) -> None:
         """What came together with the head has been taken: now serve those who want it."""
         leader, self._leader = self._leader, None
         self.has_begun = True
-        stored, lookup, flight = self._stored, self._lookup, self._flight
-        if leader is None or stored is None or lookup is None or lookup.query is None:
+        arriving, lookup, flight = self._arriving, self._lookup, self._flight
+        if leader is None or arriving is None or lookup is None or lookup.query is None:
             return
-        now = lookup.cache.now()
+        stored, cache = arriving.stored, lookup.cache
+        now = cache.now()
         if leader.phase != OVER:
-            serve(leader, stored, lookup.query, now, "miss", told=self._told)
+            serve(leader, cache, stored, lookup.query, now, "miss", told=arriving.told, own=arriving.own)
         if flight is not None:
-            flight.stored, flight.vary = stored, self._vary
+            flight.stored, flight.vary = stored, arriving.vary
             serve_others(flight, now)
 
     def completed(self) -> None:
@@ -87,6 +104,7 @@ class Fill(Detached):
         self._keep()
         self.begun()
         self._close()
+        self._stored = None  # it is whole, be it that its file is not written yet
         self.over(OK)
 
     def cut_short(self, outcome: Outcome, rule: str = "") -> None:
@@ -100,14 +118,18 @@ class Fill(Detached):
     def over(self, outcome: Outcome, *, cut: bool = False) -> None:
         """See Exchange."""
         stored, self._stored = self._stored, None
-        if self.phase != OVER and stored is not None and not isinstance(stored.body, bytes):
+        if self.phase != OVER and stored is not None and isinstance(self.stream, _Sink):
             body = stored.body
-            if not body.complete and not body.failed and isinstance(self.stream, _Sink):
-                leader, self._leader = self._leader, None
+            if not isinstance(body, bytes) and not body.complete and not body.failed:
                 self.stream.fail()
-                if leader is not None and leader.phase != OVER:
-                    leader.cut_short(outcome)
+            leader, self._leader = self._leader, None
+            if leader is not None and leader.phase != OVER:
+                leader.refuse(_UNSAID.get(outcome, BAD_RESPONSE))
             self._close()
+        if self.pinned is not None:
+            cache, held = self.pinned
+            self.pinned = None
+            cache.unpin(held)
         super().over(outcome, cut=cut)
 
     def _keep(self) -> None:
@@ -118,7 +140,8 @@ class Fill(Detached):
         body = sink.finish()
         if body is not None:
             stored.body = body
-            lookup.cache.put(stored, self._vary)
+            vary = () if self._arriving is None else self._arriving.vary
+            lookup.cache.put(stored, vary, lookup.asked_at)
 
     def _close(self) -> None:
         flight, self._flight = self._flight, None
@@ -131,6 +154,8 @@ class Fill(Detached):
         lookup = self._lookup
         if lookup is not None and lookup.query is not None:
             cache = lookup.cache
+            if lookup.stored is not None:
+                cache.forget(lookup.stored)  # the backend has another one now
             cache.refused["too large"] += 1
             cache.store.mark(lookup.query.key, cache.now() + cache.settings.hit_for_miss)
         self.begun()
@@ -138,20 +163,26 @@ class Fill(Detached):
 
     def go_on_reading(self) -> None:
         """There is room for more of the body."""
-        if self.phase != OVER and self.backend_side is not None:
+        sink = self.stream
+        if self.phase != OVER and self.backend_side is not None and isinstance(sink, _Sink):
+            sink.full = False
+            sink.moved = self.world.clock()
             self.backend_side.go_on_reading()
 
 
 class _Sink(Nowhere):
-    """Where the bytes of the body go: into a body in memory, and into a file as well once they are many."""
+    """Where the bytes of the body go: into a body in memory, and into a file as well once they are many. While it is
+    `full` the backend is not read.
+    """
 
-    __slots__ = ("_file", "_fill", "_most", "_open_file", "into", "kept")
+    __slots__ = ("_file", "_fill", "_most", "_open_file", "full", "into", "kept")
 
     def __init__(self, body: Body, file: GrowingFile | None, most: int, open_file: OpenFile) -> None:
         """`most` bytes may be kept in memory; `open_file` makes a file for a body of unknown length."""
         super().__init__()
         self.into = body
         self.kept = True
+        self.full = False
         self._file = file
         self._most = most
         self._open_file = open_file
@@ -177,7 +208,16 @@ class _Sink(Nowhere):
             self._open_file = _no_file
         if not body.passing and body.length > self._most:
             self._pass_on(file)
-        return more and (not body.passing or body.lead <= LEAD + _BEHIND)
+        self.full = not more or (body.passing and body.lead > LEAD + _BEHIND)
+        return not self.full
+
+    @property
+    def held(self) -> int:
+        """See ClientStream: what the backend waits for its readers with. A file that is slow is not one of them."""
+        if not self.full:
+            return 0
+        body, file = self.into, self._file
+        return body.lead - (0 if file is None or file.failed else body.length - file.length)
 
     def finish(self) -> AnyBody | None:
         """All of it has come: what is to be stored of it, None for nothing."""
@@ -218,7 +258,7 @@ class _Sink(Nowhere):
         lost = self._file is None or self._file.failed
         if lost and not body.readers and fill.has_begun:
             fill.over(CLIENT_GONE_IN_DATA)  # they have all left, and it is for nobody else
-        elif body.lead <= (LEAD if lost else LEAD + _BEHIND) // 2:
+        elif self.full and body.lead <= (LEAD if lost else LEAD + _BEHIND) // 2:
             fill.go_on_reading()
 
 
@@ -255,19 +295,16 @@ class Filling:
         self,
         leader: Exchange,
         lookup: Lookup,
-        stored: Stored,
-        vary: tuple[bytes, ...],
-        file: GrowingFile | None,
-        told: bytes,
+        arriving: Arriving,
     ) -> None:
         """Store the answer that `leader` is being told of, and serve it and those who wait from there."""
-        body, cache = stored.body, lookup.cache
+        body, cache = arriving.stored.body, lookup.cache
         assert isinstance(body, Body)  # it is coming
         open_file = _no_file if cache.disk is None else cache.disk.begin
-        sink = _Sink(body, file, cache.settings.max_object, open_file)
+        sink = _Sink(body, arriving.file, cache.settings.max_object, open_file)
         fill = Fill(leader, sink)
         sink.use(fill)
-        fill.store(leader, lookup, stored, vary, told)
+        fill.store(leader, lookup, arriving)
 
     def refresh(self, original: Exchange, head: RequestHead, stored: Stored, pool: str) -> None:
         """Have the backend asked about a stored answer, without anybody waiting for it."""

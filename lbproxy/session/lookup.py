@@ -113,16 +113,16 @@ def look_up(
     stored = cache.find(query, head, now) or loaded
     if stored is not None:
         if now < stored.fresh_until and query.directives is None and not stored.flags & ALWAYS_ASK:
-            serve(exchange, stored, query, now, "hit")
+            serve(exchange, cache, stored, query, now, "hit")
             return True
         use = how(stored, query, now)
         if use == FRESH:
-            serve(exchange, stored, query, now, "hit")
+            serve(exchange, cache, stored, query, now, "hit")
             return True
-        if use == REFRESH:
+        if use == REFRESH and caching.may_store(head, exchange.client_ip):
             if cache.flights.get(query.key) is None:
                 exchange.world.filling.refresh(exchange, head, stored, pool)
-            serve(exchange, stored, query, now, "updating")
+            serve(exchange, cache, stored, query, now, "updating")
             return True
     if query.only_if_cached:
         exchange.verdict = "miss"
@@ -136,14 +136,29 @@ def look_up(
 
 
 def look_again(exchange: Exchange) -> None:
-    """What was waited for has come, or will not: find out anew what to do."""
+    """What was waited for has come, or will not: find out anew what to do. The time it has waited counts on."""
     head, lookup = exchange.head, exchange.lookup
     if exchange.phase != WAITING or head is None or lookup is None:
         return
     exchange.phase = CONNECT
+    if exchange.world.cache is None:  # it was switched off meanwhile
+        exchange.ask_backend(lookup.pool)
+        return
     exchange.lookup = None
     if not look_up(exchange, head, lookup.pool):
         exchange.ask_backend(lookup.pool)
+    elif exchange.phase == WAITING and exchange.lookup is not None:
+        exchange.lookup.waiting_since = lookup.waiting_since
+
+
+def go_alone(flight: Flight) -> None:
+    """There is no answer for all: those that wait go to the backend, each for itself (hit-for-miss)."""
+    waiters, flight.waiters = flight.waiters, []
+    for waiter in waiters:
+        if waiter.phase == WAITING and waiter.lookup is not None:
+            waiter.lookup.flight = None
+            waiter.phase = CONNECT
+            waiter.ask_backend(waiter.lookup.pool)
 
 
 def stop_waiting(exchange: Exchange) -> None:
@@ -171,6 +186,7 @@ def prepare_refresh(exchange: Exchange, stored: Stored, pool: str) -> None:
     lookup.storing = not query.is_head
     lookup.ask_about(stored)
     lookup.flight = cache.flights.open(query.key, exchange, lookup.asked_at)
+    lookup.flight.bans = lookup.bans
 
 
 def leave(exchange: Exchange) -> None:
@@ -212,19 +228,27 @@ def _fetch(exchange: Exchange, lookup: Lookup, head: RequestHead, stored: Stored
     if not caching.may_store(head, exchange.client_ip):
         lookup.refused = "no_store"
         return False
+    if cache.store.marked(query.key, lookup.asked_at):
+        # Most likely nothing can be stored again: a client that has it already shall hear that of the backend.
+        lookup.storing = not query.conditional or stored is not None
+        lookup.refused = "" if lookup.storing else "not stored lately"
+        return False
     lookup.storing = True
-    if not caching.settings.collapse or cache.store.marked(query.key, lookup.asked_at):
+    if not caching.settings.collapse:
         return False
     flight = cache.flights.get(query.key)
-    if flight is None:
+    if flight is None or cache.outdated(query.key, flight.began, flight.bans):
         lookup.flight = cache.flights.open(query.key, exchange, lookup.asked_at)
+        lookup.flight.bans = lookup.bans
         return False
     coming = flight.stored
     if coming is not None:
         if not _joinable(coming.body) or variant_of(flight.vary, head, query.accept) != coming.variant:
             return False
         cache.collapsed += 1
-        serve(exchange, coming, query, lookup.asked_at, "miss", collapsed=True)
+        exchange.collapsed = True
+        exchange.collapsed = True
+        serve(exchange, cache, coming, query, lookup.asked_at, "miss", collapsed=True)
         return True
     if not flight.join(exchange):
         lookup.storing = False

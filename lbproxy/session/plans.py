@@ -15,7 +15,7 @@ from lbproxy.model_http import ErrorPage, HttpRouteSettings
 from lbproxy.routing import HttpRoute
 from lbproxy.routing.keys import KeyOf, key_reader
 from lbproxy.routing.splitting import Splitter
-from lbproxy.session.caching import Caching
+from lbproxy.session.caching import Caching, changes_of
 from lbproxy.session.coding import Compression
 
 
@@ -70,6 +70,7 @@ class Plan:
                 settings.cache_bypass,
                 settings.cache_no_store,
                 merged=settings.merge_slashes,
+                changes=changes_of(settings),
                 split=settings.split is not None,
             )
         # Bodies of our own that have been packed, by body and type; see known.py.

@@ -15,12 +15,13 @@ from lbproxy.cache.ranges import UNSATISFIABLE, content_range, multipart, multip
 from lbproxy.cache.status_field import forwarded, hit
 from lbproxy.cache.updating import fields_of
 from lbproxy.cache.values import COMPRESSIBLE, Query, Stored
+from lbproxy.http.dates import date_line
 from lbproxy.http.messages import CHUNKED, Field, RequestHead, ResponseHead
 from lbproxy.http.phrases import phrase
 from lbproxy.http.writing import lines_of
 from lbproxy.session.changing import edited
 from lbproxy.session.coding import coded_body, coding_for, in_coding
-from lbproxy.session.shared_cache import length_of
+from lbproxy.session.shared_cache import SharedCache, length_of
 
 if TYPE_CHECKING:
     from lbproxy.cache.body import AnyBody
@@ -32,6 +33,7 @@ _RANGE = b"range"
 
 def serve(
     exchange: Exchange,
+    cache: SharedCache,
     stored: Stored,
     query: Query,
     now: float,
@@ -39,21 +41,38 @@ def serve(
     *,
     told: bytes | None = None,
     collapsed: bool = False,
+    own: bytes = b"",
 ) -> None:
     """Answer with `stored`. `word` is the record's; `told` is the Cache-Status of an answer that a backend was asked
-    for, None for one that was there.
+    for, None for one that was there. `own` are lines that are for this client alone.
     """
-    cache, plan, front = exchange.world.cache, exchange.plan, exchange.conversation.gate.front
-    assert cache is not None
+    try:
+        _serve(exchange, cache, stored, query, now, word, told, own, collapsed=collapsed)
+    except Exception as problem:  # nobody else who is served in the same turn shall suffer for it
+        exchange.broken(problem)
+
+
+def _serve(
+    exchange: Exchange,
+    cache: SharedCache,
+    stored: Stored,
+    query: Query,
+    now: float,
+    word: str,
+    told: bytes | None,
+    own: bytes,
+    *,
+    collapsed: bool,
+) -> None:
+    plan, front = exchange.plan, exchange.conversation.gate.front
     assert plan is not None
-    cache.counts[word] += 1
-    stored.hits += 1
     exchange.verdict = word
-    exchange.age = max(0, int(now - stored.born))
-    exchange.cache_key = stored.key
     if exchange.detached:
         exchange.over(errors.OK)
         return
+    stored.hits += 1
+    exchange.age = max(0, int(now - stored.born))
+    exchange.cache_key = stored.key
     second = int(now)
     coding, compression, head = stored.coding, plan.compression, exchange.head
     assert head is not None
@@ -62,7 +81,7 @@ def serve(
     usual = query.plain and told is None and plan.plain_response and not front.hsts
     if usual:
         face = cache.faces.get((stored, coding))
-        if face is not None and face.second == second:
+        if face is not None and face.second == second and face.plan is plan:
             exchange.present(face)
             return
     body = stored.body
@@ -71,7 +90,11 @@ def serve(
         exchange.note_coding(coding, stored.body, body)
     face = _face(exchange, stored, query, body, coding, now, told, collapsed=collapsed)
     if usual and isinstance(body, bytes):
+        face.plan = plan
         cache.remember(stored, coding, face)
+    face.extra += own
+    if face.long and cache.pin(body):
+        exchange.pinned = (cache, body)
     exchange.present(face)
 
 
@@ -90,7 +113,9 @@ def _face(
     assert plan is not None
     assert head is not None
     caching = plan.caching
-    extra = b"Age: %d\r\n" % max(0, int(now - stored.born))
+    age = max(0, int(now - stored.born))
+    # That there is an Age says that the backend was not asked for this one (RFC 9111, section 5.1).
+    extra = b"" if told is not None and not age else b"Age: %d\r\n" % age
     if caching is not None and caching.settings.told:
         if collapsed:
             extra += forwarded("uri-miss", collapsed=True)
@@ -127,6 +152,18 @@ def _face(
 _DESCRIBING = (b"content-type", b"content-encoding", b"content-language", b"content-range", b"content-length")
 
 
+def confirmed(exchange: Exchange, query: Query, answer: ResponseHead, now: float) -> Face | None:
+    """The 304 for a client that has this answer already, None for one that does not (RFC 9110, section 13.2)."""
+    head = exchange.head
+    if head is None or not query.conditional:
+        return None
+    modified = answer.get(b"last-modified")
+    if evaluate(head, answer.status, answer.get(b"etag"), modified, now) != _NOT_MODIFIED:
+        return None
+    shown = b"".join([field[2] for field in answer.fields if not field[0].startswith(_DESCRIBING)])
+    return _bare(_NOT_MODIFIED, shown, None, b"", int(now))
+
+
 def _head(status: int, reason: bytes, lines: bytes, length: int) -> ResponseHead:
     fields: list[Field] = [(b"date", b"", b"")]  # what is stored has one, and writers look for nothing else
     return ResponseHead(status, reason, 1, fields, lines, None if length < 0 else length, length < 0, False, None, b"")
@@ -150,7 +187,7 @@ def _partial(
     if spans is None:
         return None
     if spans is UNSATISFIABLE:
-        return _bare(416, unsatisfied_range(length), 0, extra, second)
+        return _bare(416, unsatisfied_range(length) + date_line(second), 0, extra, second)
     if len(spans) == 1:
         start, end = spans[0]
         shown = lines + content_range(start, end, length)

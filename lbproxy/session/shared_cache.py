@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 from lbproxy.cache.bans import GONE, SOFT, Bans
-from lbproxy.cache.body import AnyBody, FileBody
+from lbproxy.cache.body import AnyBody, Body, FileBody
 from lbproxy.cache.collapse import Flights
 from lbproxy.cache.face import Face
 from lbproxy.cache.store import MemoryStore, Variants
@@ -20,6 +21,11 @@ from lbproxy.model_cache import CacheSettings
 
 # Heads of popular answers that are kept as they went out, each for a second.
 _MOST_FACES = 1024
+# Invalidated keys that are remembered, for requests that are under way.
+_MOST_INVALID = 4096
+# Bodies below this (bytes) are not worth being counted while they are read.
+LIGHT = 64 * 1024
+_NO_MARK = frozenset({b""})
 
 
 class GrowingFile(FileBody, Protocol):
@@ -67,10 +73,14 @@ class Disk(Protocol):
 class SharedCache:
     """See the module. `now` is what the cache goes by: seconds since the epoch, which run evenly; `offset` is the
     distance to the monotonic clock. `counts` are by word of the record, `refused` by the reason why an answer was
-    not stored.
+    not stored. `marks` are what keeps answers of different backends apart: keys end in one of them where there are
+    several.
     """
 
     __slots__ = (
+        "_invalid",
+        "_invalid_before",
+        "_pinned",
         "_second",
         "bans",
         "clock",
@@ -79,6 +89,7 @@ class SharedCache:
         "disk",
         "faces",
         "flights",
+        "marks",
         "offset",
         "refused",
         "settings",
@@ -88,6 +99,10 @@ class SharedCache:
 
     def __init__(self, settings: CacheSettings, clock: Callable[[], float], offset: float) -> None:
         self.settings = settings
+        self.marks: frozenset[bytes] = frozenset()
+        self._invalid: dict[bytes, float] = {}
+        self._invalid_before = -inf
+        self._pinned: dict[int, tuple[AnyBody, int]] = {}
         self.clock = clock
         self.offset = offset
         self.store = MemoryStore(settings.memory, max_variants=settings.variants)
@@ -101,9 +116,10 @@ class SharedCache:
         self.collapsed = 0
         self.stored_total = 0
 
-    def configure(self, settings: CacheSettings) -> None:
+    def configure(self, settings: CacheSettings, marks: frozenset[bytes] = frozenset()) -> None:
         """Go by these settings from now on."""
         self.settings = settings
+        self.marks = marks
         if self.store.limit != settings.memory:
             self.store.limit = settings.memory
 
@@ -171,25 +187,67 @@ class SharedCache:
         if isinstance(stored.body, bytes):
             self.store.put(stored, vary)
 
-    def refreshed(self, stored: Stored, vary: tuple[bytes, ...] | None, checked: int) -> None:
-        """The backend has confirmed it. `vary` is None where it has not changed."""
-        stored.checked = max(stored.checked, checked)
+    def refreshed(self, stored: Stored, vary: tuple[bytes, ...], checked: int) -> None:
+        """The backend has confirmed it, when it was asked at ban number `checked`. What has left the store meanwhile
+        does not come back: it may have been purged.
+        """
         self.unface(stored)
-        if isinstance(stored.body, bytes):
-            if vary is None:
-                self.store.resize(stored)
-            else:
-                self.store.put(stored, vary)
-        if self.disk is not None and vary is not None:
+        if self.bans.newest != checked and self.bans.verdict(stored) == GONE:
+            self.forget(stored)
+        elif isinstance(stored.body, bytes) and stored.size:
+            self.store.put(stored, vary)
+        if self.disk is not None:
             self.disk.update(stored, vary)
 
-    def forget_url(self, scheme: bytes, authority: bytes, path: bytes, query: bytes | None) -> None:
-        """What the usual key of this target has stored must not be used again."""
-        url = b"%b://%b%b" % (scheme, authority, path)
-        self.forget_key(url if query is None else b"%b?%b" % (url, query))
+    @property
+    def suffixes(self) -> frozenset[bytes]:
+        """What a URL's keys may end in."""
+        return self.marks if len(self.marks) > 1 else _NO_MARK
 
-    def put(self, stored: Stored, vary: tuple[bytes, ...]) -> None:
-        """Its body is complete: it may be used."""
+    def invalidate(self, key: bytes, now: float) -> None:
+        """What is stored under this key, and what was asked for before `now`, must not be used again. `key` is without
+        a mark.
+        """
+        for mark in self.suffixes:
+            whole = key + mark
+            self.forget_key(whole)
+            self._invalid.pop(whole, None)
+            self._invalid[whole] = now
+        while len(self._invalid) > _MOST_INVALID:
+            oldest = next(iter(self._invalid))
+            self._invalid_before = max(self._invalid_before, self._invalid.pop(oldest))
+
+    def outdated(self, key: bytes, asked_at: float, bans: int) -> bool:
+        """Whether something was purged since a request was sent, so that its answer is nothing for later ones."""
+        return asked_at <= self._invalid.get(key, self._invalid_before) or bans != self.bans.newest
+
+    # Long bodies that somebody reads or fills: they are in memory, be they in the store or not (threats.md R2).
+
+    def pin(self, body: AnyBody) -> bool:
+        """Somebody holds this body now; whether that is of any weight, and `unpin` must follow."""
+        if isinstance(body, bytes) and len(body) < LIGHT:
+            return False
+        _, holders = self._pinned.get(id(body), (body, 0))
+        self._pinned[id(body)] = (body, holders + 1)
+        return True
+
+    def unpin(self, body: AnyBody) -> None:
+        """Somebody holds it no more."""
+        _, holders = self._pinned.pop(id(body))
+        if holders > 1:
+            self._pinned[id(body)] = (body, holders - 1)
+
+    def crowded(self, more: int) -> bool:
+        """Whether what is held so, and `more` bytes, are as much as the store may have."""
+        held = more
+        for body, _ in self._pinned.values():
+            held += max(length_of(body), 0) if not isinstance(body, Body) else body.weight
+        return held > self.settings.memory
+
+    def put(self, stored: Stored, vary: tuple[bytes, ...], asked_at: float) -> None:
+        """Its body is complete: it may be used, unless something else has become true since it was asked for."""
+        if asked_at <= self._invalid.get(stored.key, self._invalid_before):
+            return
         verdict = self.bans.verdict(stored)
         if verdict == GONE:
             return  # it was purged while it was on its way

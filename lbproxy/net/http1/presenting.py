@@ -45,7 +45,11 @@ class Presenting:
         parts.reverse()
         self._parts = parts
         self.position = self._end = 0
-        self._waits = self._loading = False
+        self._loading = False
+        # From the beginning: what has not been read yet is kept for those who are told.
+        self._waits = not isinstance(self._body, bytes) and not (self._body.complete or self._body.failed)
+        if self._waits and not isinstance(self._body, bytes):
+            self._body.wait(self)
 
     def more(self) -> None:
         """See BodyReaderLike: go on, unless the client has to take something first."""
@@ -130,9 +134,6 @@ class Presenting:
         if complete:
             self._end = self.position
             return True
-        if not self._waits and not isinstance(self._body, bytes):
-            self._waits = True
-            self._body.wait(self)
         self._client.uncork()
         return False
 
@@ -154,7 +155,8 @@ class Presenting:
             self._exchange.stalled()
         if isinstance(self._body, Body) and self._body.passing:
             self._body.advanced()
-        return taken == len(data) and client.source is self
+        # Who was told of that may have given more to the client by now.
+        return taken == len(data) and client.source is self and not client.pending
 
     def _send_file(self, descriptor: int, most: int) -> bool:
         """As `_offer`, from a file, without the bytes coming by here."""
@@ -175,6 +177,9 @@ class Presenting:
             return True
         # A few bytes go by hand: what waits for them waits for the rest. They were there a moment ago.
         rest = os.pread(descriptor, min(most - sent, _KEEP), self.position)
+        if not rest:
+            self._loaded(None)  # somebody has made the file shorter
+            return False
         self.position += len(rest)
         client.keep_back(memoryview(rest))
         self._exchange.stalled()
