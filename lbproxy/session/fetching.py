@@ -21,7 +21,7 @@ from lbproxy.http.messages import RequestHead, ResponseHead
 from lbproxy.http.writing import lines_of
 from lbproxy.session.arriving import Arriving
 from lbproxy.session.changing import concealed
-from lbproxy.session.lookup import SAFE, Lookup, go_alone, look_again
+from lbproxy.session.lookup import SAFE, Lookup, go_alone, look_again, wake
 from lbproxy.session.phases import WAITING
 from lbproxy.session.serving import confirmed, serve
 from lbproxy.session.shared_cache import LIGHT, GrowingFile, length_of
@@ -338,7 +338,10 @@ def _not_stored(lookup: Lookup, reason: str, answer: ResponseHead) -> None:
         cache.store.mark(query.key, cache.now() + cache.settings.hit_for_miss)
     if flight is not None:
         cache.flights.end(flight)
-        go_alone(flight)
+        if answer.status >= 500:
+            wake(flight)  # one of them tries again: a backend in trouble need not hear from all at once
+        else:
+            go_alone(flight)
 
 
 def _invalidate(exchange: Exchange, lookup: Lookup, head: RequestHead, answer: ResponseHead) -> None:
