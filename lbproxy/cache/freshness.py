@@ -44,7 +44,9 @@ def freshness(
         lifetime = settings.max_ttl
     while_revalidate = _either(directives.stale_while_revalidate, settings.stale_while_revalidate)
     if_error = _either(directives.stale_if_error, settings.stale_if_error)
-    if directives.must_revalidate or directives.proxy_revalidate or directives.s_maxage is not None:
+    # That s-maxage forbids stale answers (RFC 9111, 5.2.2.10) is not meant by an answer that allows them in words.
+    allowed = directives.stale_while_revalidate is not None or directives.stale_if_error is not None
+    if directives.must_revalidate or directives.proxy_revalidate or (directives.s_maxage is not None and not allowed):
         flags |= NEVER_STALE
     if directives.no_cache:
         flags |= ALWAYS_ASK

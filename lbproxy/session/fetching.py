@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lbproxy import errors
 from lbproxy.cache.body import Body
 from lbproxy.cache.conditions import validators
 from lbproxy.cache.invalidation import invalidated
@@ -32,6 +33,19 @@ if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
 
 _NOT_MODIFIED = 304
+# What has nothing to do with the request.
+_OF_ALL = frozenset(
+    {
+        errors.NO_BACKEND,
+        errors.DNS,
+        errors.REFUSED,
+        errors.CONNECT_TIMEOUT,
+        errors.BACKEND_TLS,
+        errors.QUEUE_FULL,
+        errors.QUEUE_TIMEOUT,
+        errors.SHED,
+    }
+)
 
 
 def answered(exchange: Exchange, lookup: Lookup, answer: ResponseHead, length: int) -> bool:
@@ -82,11 +96,16 @@ def rescued(exchange: Exchange, outcome: Outcome) -> bool:
 
 
 def _fail_all(lookup: Lookup, outcome: Outcome) -> None:
-    """Who waits for the same gets the same error: asking again, one after the other, would help nobody."""
+    """Where no backend could be had, who waits for the same gets the same error: asking again, one after the other,
+    would help nobody. Where it was asked, the request may have been the reason: another one tries.
+    """
     flight, lookup.flight = lookup.flight, None
     if flight is None:
         return
     lookup.cache.flights.end(flight)
+    if outcome not in _OF_ALL:
+        wake(flight)
+        return
     waiters, flight.waiters = flight.waiters, []
     for waiter in waiters:
         if waiter.phase == WAITING:
@@ -252,8 +271,8 @@ def _store(
     assert plan is not None
     verdict: Storable | str
     shown = answer
-    if exchange.sticky_sent != "-":
-        verdict = "sticky cookie"
+    if _unbound(exchange):
+        verdict = "sticky"
     else:
         if exchange.conceals:
             fields = concealed(exchange, answer.fields)
@@ -301,6 +320,12 @@ def _store(
     return True
 
 
+def _unbound(exchange: Exchange) -> bool:
+    """Whether this answer has to bind its client to the backend: then it is for that client alone."""
+    pool = exchange.pool
+    return pool is not None and pool.settings.http.sticky is not None and exchange.seen.state != "V"
+
+
 def _own_lines(caching: Caching, answer: ResponseHead) -> bytes:
     """The fields that are not stored, because they are for the client alone who has asked."""
     said = caching.directives(answer)
@@ -334,7 +359,7 @@ def _not_stored(lookup: Lookup, reason: str, answer: ResponseHead) -> None:
     if lookup.stored is not None and answer.status < 500:
         cache.forget(lookup.stored)  # the backend has another one now
     flight, lookup.flight = lookup.flight, None
-    if is_lasting(reason) or reason in ("too large", "sticky cookie"):
+    if is_lasting(reason) or reason in ("too large", "sticky"):
         cache.store.mark(query.key, cache.now() + cache.settings.hit_for_miss)
     if flight is not None:
         cache.flights.end(flight)

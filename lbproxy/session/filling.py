@@ -324,3 +324,13 @@ class Refresh(Detached):
         """Go, after whatever is done at the moment."""
         prepare_refresh(self, stored, pool)
         self.start(pool)
+
+    def over(self, outcome: Outcome, *, cut: bool = False) -> None:
+        """See Exchange. What was of no use is not done again at once."""
+        lookup = self.lookup
+        if self.phase != OVER and lookup is not None and lookup.query is not None:
+            if self.verdict in ("revalidated", "miss"):
+                lookup.cache.rested(lookup.query.key)
+            else:
+                lookup.cache.rest(lookup.query.key, lookup.cache.now())
+        super().over(outcome, cut=cut)

@@ -120,17 +120,16 @@ def look_up(
             serve(exchange, cache, stored, query, now, "hit")
             return True
         if use == REFRESH and caching.may_store(head, exchange.client_ip):
-            if cache.flights.get(query.key) is None:
+            if cache.flights.get(query.key) is None and not cache.resting(query.key, now):
                 exchange.world.filling.refresh(exchange, head, stored, pool)
             serve(exchange, cache, stored, query, now, "updating")
             return True
-    if query.only_if_cached:
-        exchange.verdict = "miss"
-        exchange.refuse(errors.NOT_CACHED)
-        return True
     exchange.lookup = lookup = Lookup(cache, caching, query, pool, now)
     exchange.verdict = "miss"
     if stored is None and disk and cache.disk is not None and cache.disk.find(query.key) and _load(exchange, lookup):
+        return True
+    if query.only_if_cached:
+        exchange.refuse(errors.NOT_CACHED)
         return True
     return _fetch(exchange, lookup, head, stored)
 
@@ -280,6 +279,7 @@ def _load(exchange: Exchange, lookup: Lookup) -> bool:
     flight = cache.flights.get(query.key)
     if flight is None:
         flight = cache.flights.open(query.key, None, lookup.asked_at)
+        flight.bans = lookup.bans
         _ask_disk(cache, flight, head, query)
     if flight.leader is not None or not flight.join(exchange):
         return False
@@ -295,6 +295,8 @@ def _ask_disk(cache: SharedCache, flight: Flight, head: RequestHead, query: Quer
     def loaded(stored: Stored | None, vary: tuple[bytes, ...]) -> None:
         cache.flights.end(flight)
         if stored is not None:
+            # The disk has its own account of what was purged, up to when it was asked.
+            stored.checked = flight.bans
             cache.take_in(stored, vary)
         for waiter in flight.waiters:
             _have_from_disk(waiter, stored, vary)

@@ -25,6 +25,9 @@ _MOST_FACES = 1024
 _MOST_INVALID = 4096
 # Bodies below this (bytes) are not worth being counted while they are read.
 LIGHT = 64 * 1024
+# How long a backend is left alone after it has failed to refresh something: at first, and at most (seconds).
+_REST, _LONGEST_REST = 1.0, 16.0
+_RESTED = (-inf, _REST)
 _NO_MARK = frozenset({b""})
 
 
@@ -81,6 +84,7 @@ class SharedCache:
         "_invalid",
         "_invalid_before",
         "_pinned",
+        "_resting",
         "_second",
         "bans",
         "clock",
@@ -102,6 +106,7 @@ class SharedCache:
         self.marks: frozenset[bytes] = frozenset()
         self._invalid: dict[bytes, float] = {}
         self._invalid_before = -inf
+        self._resting: dict[bytes, tuple[float, float]] = {}
         self._pinned: dict[int, tuple[AnyBody, int]] = {}
         self.clock = clock
         self.offset = offset
@@ -183,7 +188,6 @@ class SharedCache:
 
     def take_in(self, stored: Stored, vary: tuple[bytes, ...]) -> None:
         """It has come from the disk; long bodies stay there, and are asked for each time."""
-        stored.checked = self.bans.newest  # the disk has its own account of what was purged
         if isinstance(stored.body, bytes):
             self.store.put(stored, vary)
 
@@ -220,6 +224,22 @@ class SharedCache:
     def outdated(self, key: bytes, asked_at: float, bans: int) -> bool:
         """Whether something was purged since a request was sent, so that its answer is nothing for later ones."""
         return asked_at <= self._invalid.get(key, self._invalid_before) or bans != self.bans.newest
+
+    def rest(self, key: bytes, now: float) -> None:
+        """Asking about this one in the background was of no use: leave the backend alone for a while, then longer."""
+        _, pause = self._resting.pop(key, (0.0, _REST / 2))
+        pause = min(2 * pause, _LONGEST_REST)
+        self._resting[key] = (now + pause, pause)
+        if len(self._resting) > _MOST_INVALID:
+            del self._resting[next(iter(self._resting))]
+
+    def resting(self, key: bytes, now: float) -> bool:
+        """Whether a backend should not be asked about this one in the background now."""
+        return bool(self._resting) and now < self._resting.get(key, _RESTED)[0]
+
+    def rested(self, key: bytes) -> None:
+        """It has answered."""
+        self._resting.pop(key, None)
 
     # Long bodies that somebody reads or fills: they are in memory, be they in the store or not (threats.md R2).
 
