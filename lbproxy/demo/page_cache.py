@@ -13,11 +13,11 @@ function meaning(code, headers) {
   if (/; hit/.test(status)) {
     return /ttl=-/.test(status) ? `stale, ${old}; a new one is being fetched` : `from the cache, ${old}`;
   }
-  if (/fwd=stale/.test(status) && age !== null && !/; stored/.test(status) && theirs?.[1] !== "304") {
-    return `STALE, ${old}: the backend failed (${theirs?.[1] ?? why?.[1] ?? "no answer"})`;
-  }
   if (/; collapsed/.test(status)) return "from the backend; another request had asked for it";
   if (/; stored/.test(status)) return "from the backend, and stored";
+  if (/fwd=stale/.test(status) && code < 500 && (theirs?.[1] >= 500 || age !== null)) {
+    return `STALE, ${age ?? 0} s old: the backend failed (${theirs?.[1] ?? why?.[1] ?? "no answer"})`;
+  }
   return `${code} from the backend, not stored${why ? ": " + why[1] : ""}`;
 }
 const inHead = headers =>

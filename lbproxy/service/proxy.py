@@ -187,8 +187,9 @@ class ProxyService(MultiService):
         counters.bytes_from_clients += stream.taken
         if exchange.coder is not None:
             counters.packed(exchange.coder.coding, *exchange.coder.sizes)
-        elif exchange.packed >= 0 and exchange.plain >= 0:
-            counters.packed(exchange.coding, exchange.plain, exchange.packed)
+        elif exchange.cached is not None and exchange.cached.packed >= 0 and exchange.cached.plain >= 0:
+            cached = exchange.cached
+            counters.packed(cached.coding, cached.plain, cached.packed)
         if exchange.answer is not None:
             counters.bytes_from_backends += stream.given
         if self.records.enabled:

@@ -18,6 +18,7 @@ from lbproxy.http.forwarding import Introduction
 from lbproxy.http.messages import RequestHead, ResponseHead
 from lbproxy.model import SendProxySettings, Timeouts
 from lbproxy.routing import HttpRoute
+from lbproxy.session.cached import Cached
 from lbproxy.session.changing import Outgoing, scheme_of
 from lbproxy.session.http_seams import BackendStream, ClientStream
 from lbproxy.session.introducing import introduction
@@ -51,27 +52,21 @@ class Account(Seeker):
     before, `blamed` that this try has counted against its backend. `intro` says what is told about the client where
     that is not the same for all requests.
 
-    `lookup` is what there is to do with the cache, None for nothing; `verdict` is the record's word for what the cache
-    did, `cache_key` and `age` those of the stored answer that was served, and `collapsed` tells that another request
-    had asked for it. `coder` packs the answer's body, `unpacker` unpacks the request's. `coding`, `plain` and `packed`
-    say how a stored body was packed, and its bytes before and after where that is known. `pinned` is a long stored body
-    that is being given.
+    `lookup` is what there is to do with the cache and `cached` what it did, None for nothing. `coder` packs the body of
+    the answer, `unpacker` unpacks that of the request. `pinned` is a long stored body that is being given.
     """
 
     __slots__ = (
         "again",
-        "age",
         "answer",
         "backend",
         "backend_side",
         "backend_tls",
         "began",
         "blamed",
-        "cache_key",
+        "cached",
         "client_ip",
         "coder",
-        "coding",
-        "collapsed",
         "connected_at",
         "continued",
         "conversation",
@@ -85,10 +80,8 @@ class Account(Seeker):
         "mirrored",
         "outcome",
         "outgoing",
-        "packed",
         "phase",
         "pinned",
-        "plain",
         "plan",
         "pool",
         "priority",
@@ -116,7 +109,6 @@ class Account(Seeker):
         "try_began",
         "tunnel",
         "unpacker",
-        "verdict",
         "world",
     )
 
@@ -166,10 +158,7 @@ class Account(Seeker):
         self.seen: Seen = _NOT_SEEN
         self.sticky_sent = "-"
         self.lookup: Lookup | None = None
-        self.verdict = ""
-        self.cache_key = self.coding = b""
-        self.age = self.plain = self.packed = -1
-        self.collapsed = False
+        self.cached: Cached | None = None
         self.coder: Coder | None = None
         self.unpacker: Unpacker | None = None
         self.pinned: tuple[SharedCache, AnyBody] | None = None
@@ -220,6 +209,11 @@ class Account(Seeker):
         pool = self.pool
         sticky = None if pool is None else pool.settings.http.sticky
         return sticky is not None and sticky.strict and self.seen.state in ("V", "D")
+
+    @property
+    def verdict(self) -> str:
+        """The record's word for what the cache did, "" where it had nothing to do."""
+        return "" if self.cached is None else self.cached.word
 
     @property
     def scheme(self) -> bytes:
@@ -330,8 +324,8 @@ class Account(Seeker):
                 self.served_by = backend
                 self.backend = None
                 pool.give_back(backend, now)
-        if self.verdict and self.world.cache is not None:
-            self.world.cache.counts[self.verdict] += 1
+        if self.cached is not None and self.world.cache is not None:
+            self.world.cache.counts[self.cached.word] += 1
         self.world.answered(self, now)
         self.conversation.exchange_over(self, now, cut=cut)
 

@@ -319,8 +319,9 @@ class Exchange(Repetition):
 
     def note_coding(self, coding: bytes, plain: AnyBody, packed: AnyBody) -> None:
         """For the record: in which coding it was given, and how long it is both ways where that is known."""
-        self.coding = coding
-        self.plain, self.packed = length_of(plain), length_of(packed)
+        cached = self.cached
+        if cached is not None:
+            cached.coding, cached.plain, cached.packed = coding, length_of(plain), length_of(packed)
 
     def rescued(self, outcome: Outcome) -> bool:
         """See Account."""

@@ -15,6 +15,7 @@ import msgspec
 from lbproxy import errors
 from lbproxy.http.messages import RequestHead
 from lbproxy.session.account import Account
+from lbproxy.session.cached import Cached
 from lbproxy.session.conversation import Conversation
 from lbproxy.session.record import FIELD, TryRecord, endpoint_text, last_timer, text_of, try_record
 
@@ -95,6 +96,7 @@ _Request = tuple[str, str, str, str, str, str, str]
 # Methods, hosts and names of clients that have been seen, as text.
 _MOST_TEXTS = 512
 _texts: dict[bytes, str] = {}
+_hashes: dict[bytes, str] = {}
 _UNREAD: _Request = ("http", "", "", "", "", "", "")
 
 
@@ -175,15 +177,13 @@ def record_of_exchange(exchange: Account, ts: str, now: float, conns_process: in
         record.tls_error = conversation.tls_error
     if exchange.rule:
         record.rule = exchange.rule
-    if exchange.verdict:
-        _tell_cache(record, exchange)
+    cached = exchange.cached
+    if cached is not None:
+        _tell_cache(record, exchange, cached)
     coder = exchange.coder
     if coder is not None:
         record.coding = coder.coding.decode() or "identity"
         record.bytes_plain, record.bytes_packed = coder.sizes
-    elif exchange.coding or exchange.packed >= 0:
-        record.coding = exchange.coding.decode() or "identity"
-        record.bytes_plain, record.bytes_packed = exchange.plain, exchange.packed
     if sticky and seen.backend is not None:
         record.sticky = seen.backend.id
     if tls is not None:
@@ -191,21 +191,31 @@ def record_of_exchange(exchange: Account, ts: str, now: float, conns_process: in
     return record
 
 
-def _tell_cache(record: ExchangeRecord, exchange: Account) -> None:
+def _tell_cache(record: ExchangeRecord, exchange: Account, cached: Cached) -> None:
     """What the cache had to do with it. The key is told as a hash: it may be long, and hold what is nobody's business
     who reads logs.
     """
     lookup = exchange.lookup
-    record.cache = exchange.verdict
-    record.collapsed = exchange.collapsed
-    key = exchange.cache_key
+    record.cache = cached.word
+    record.collapsed = cached.collapsed
+    record.age = cached.age
+    key = cached.key
     if lookup is not None:
         record.cache_reason = lookup.refused
         if not key and lookup.query is not None:
             key = lookup.query.key
-    record.age = exchange.age
     if key:
-        record.cache_key = blake2b(key, digest_size=8).hexdigest()
+        record.cache_key = _hashes.get(key) or _hash(key)
+    if cached.packed >= 0:
+        record.coding = cached.coding.decode() or "identity"
+        record.bytes_plain, record.bytes_packed = cached.plain, cached.packed
+
+
+def _hash(key: bytes) -> str:
+    if len(_hashes) >= _MOST_TEXTS:
+        _hashes.clear()
+    _hashes[key] = text = blake2b(key, digest_size=8).hexdigest()
+    return text
 
 
 def status_of(exchange: Account) -> int:

@@ -163,7 +163,8 @@ def _serve_waiter(waiter: Exchange, stored: Stored, now: float, word: str, told:
         return
     lookup.flight = None
     lookup.cache.collapsed += 1
-    waiter.collapsed = True
+    if waiter.cached is not None:
+        waiter.cached.collapsed = True
     serve(waiter, lookup.cache, stored, lookup.query, now, word, told=told, collapsed=told is None)
 
 

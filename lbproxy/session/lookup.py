@@ -15,6 +15,7 @@ from lbproxy.cache.serving import FRESH, REFRESH, how
 from lbproxy.cache.values import ALWAYS_ASK, Query, Stored
 from lbproxy.cache.vary import variant_of
 from lbproxy.http.messages import RequestHead
+from lbproxy.session.cached import Cached
 from lbproxy.session.phases import CONNECT, WAITING
 from lbproxy.session.serving import serve
 
@@ -108,7 +109,7 @@ def look_up(
         exchange.lookup = lookup = Lookup(cache, caching, query, pool, now)
         lookup.reason = "bypass" if query.bypass != "method" else "method"
         lookup.refused = query.bypass
-        exchange.verdict = "bypass"
+        exchange.cached = Cached("bypass")
         return False
     stored = cache.find(query, head, now) or loaded
     if stored is not None:
@@ -125,7 +126,7 @@ def look_up(
             serve(exchange, cache, stored, query, now, "updating")
             return True
     exchange.lookup = lookup = Lookup(cache, caching, query, pool, now)
-    exchange.verdict = "miss"
+    exchange.cached = Cached("miss")
     if stored is None and disk and cache.disk is not None and cache.disk.find(query.key) and _load(exchange, lookup):
         return True
     if query.only_if_cached:
@@ -245,8 +246,8 @@ def _fetch(exchange: Exchange, lookup: Lookup, head: RequestHead, stored: Stored
         if not _joinable(coming.body) or variant_of(flight.vary, head, query.accept) != coming.variant:
             return False
         cache.collapsed += 1
-        exchange.collapsed = True
-        exchange.collapsed = True
+        if exchange.cached is not None:
+            exchange.cached.collapsed = True
         serve(exchange, cache, coming, query, lookup.asked_at, "miss", collapsed=True)
         return True
     if not flight.join(exchange):

@@ -19,6 +19,7 @@ from lbproxy.http.dates import date_line
 from lbproxy.http.messages import CHUNKED, Field, RequestHead, ResponseHead
 from lbproxy.http.phrases import phrase
 from lbproxy.http.writing import lines_of
+from lbproxy.session.cached import Cached
 from lbproxy.session.changing import edited
 from lbproxy.session.coding import coded_body, coding_for, in_coding
 from lbproxy.session.shared_cache import SharedCache, length_of
@@ -66,13 +67,17 @@ def _serve(
 ) -> None:
     plan, front = exchange.plan, exchange.conversation.gate.front
     assert plan is not None
-    exchange.verdict = word
+    cached = exchange.cached
+    if cached is None:
+        exchange.cached = cached = Cached(word)
+    else:
+        cached.word = word
     if exchange.detached:
         exchange.over(errors.OK)
         return
     stored.hits += 1
-    exchange.age = max(0, int(now - stored.born))
-    exchange.cache_key = stored.key
+    cached.age = max(0, int(now - stored.born))
+    cached.key = stored.key
     second = int(now)
     coding, compression, head = stored.coding, plan.compression, exchange.head
     assert head is not None
