@@ -44,11 +44,11 @@ class Flight:
 class Flights:
     """All of them, by key; `most` bounds the waiters of each."""
 
-    __slots__ = ("_by_key", "_most")
+    __slots__ = ("_by_key", "most")
 
     def __init__(self, most: int) -> None:
         self._by_key: dict[bytes, Flight] = {}
-        self._most = most
+        self.most = most
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -59,7 +59,7 @@ class Flights:
 
     def open(self, key: bytes, leader: Any, began: float) -> Flight:
         """A new one, which takes the place of one that is under way: that one's leader still tells its waiters."""
-        flight = self._by_key[key] = Flight(key, leader, began, self._most)
+        flight = self._by_key[key] = Flight(key, leader, began, self.most)
         return flight
 
     def end(self, flight: Flight) -> None:

@@ -43,13 +43,13 @@ class MemoryStore:
     is 0 when an answer has left. Keys have at least two bytes.
     """
 
-    __slots__ = ("_eviction", "_marks", "_max_variants", "_shards", "evicted_total", "objects")
+    __slots__ = ("_eviction", "_marks", "_shards", "evicted_total", "max_variants", "objects")
 
     def __init__(self, limit: int, *, max_variants: int = 32) -> None:
         self._shards: list[dict[bytes, Stored | Variants]] = [{} for _ in range(_SHARDS)]
         self._eviction = Eviction(limit, self._live)
         self._marks = Marks()
-        self._max_variants = max_variants
+        self.max_variants = max_variants
         self.objects = 0
         self.evicted_total = 0
 
@@ -193,7 +193,7 @@ class MemoryStore:
     def _make_way(self, key: bytes) -> None:
         """For one more variant."""
         found = self.get(key)
-        if isinstance(found, Variants) and len(found.by_value) >= self._max_variants:
+        if isinstance(found, Variants) and len(found.by_value) >= self.max_variants:
             self._evicted(min(found.by_value.values(), key=_visits), queued=True)
 
     def _replace(self, old: Stored, stored: Stored, size: int) -> bool:

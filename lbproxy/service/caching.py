@@ -117,6 +117,7 @@ class CachingService(Service):
         if cache is None:
             return
         cache.store.trim()
+        cache.forget_faces()
         if abs(cache.store.objects - self._frozen) > _MANY:
             self._frozen = cache.store.objects
             gc.collect(1)

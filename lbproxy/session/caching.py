@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 # Fields by which some backends take a request for one of another method (threats.md K3).
 _OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+# Fields by which some backends answer for another target than the one in the key (K1).
+_TARGETS = frozenset(
+    {b"x-original-url", b"x-rewrite-url", b"x-original-host", b"x-host", b"x-host-override", b"x-http-host-override"}
+)
 _RANGE = b"range"
 _ABOUT_HOST = (b"X-Forwarded-Host: ", b"X-Forwarded-Prefix: ")
 # What these ask is meant for the backend (RFC 9111, section 4.3.2).
@@ -88,7 +92,7 @@ class Caching:
         return not _any(self._no_store, head, client_ip)
 
     def _query(self, exchange: Account, head: RequestHead, scheme: bytes, pool: str) -> Query:
-        conditional = ranged = overridden = False
+        conditional = ranged = overridden = elsewhere = False
         accept: bytes | None = None
         directed = guarded = False
         for name, value, _ in head.fields:
@@ -103,6 +107,8 @@ class Caching:
                 directed = True
             elif name in _OVERRIDES:
                 overridden = True
+            elif name in _TARGETS:
+                elsewhere = True
         reason = ""
         if head.method not in (b"GET", b"HEAD"):
             reason = "method"
@@ -110,6 +116,8 @@ class Caching:
             reason = "request-body"
         elif overridden:
             reason = "method-override"
+        elif elsewhere:
+            reason = "target-override"
         elif head.upgrade:
             reason = "upgrade"
         elif guarded:

@@ -133,7 +133,7 @@ def recoded(exchange: Exchange, answer: ResponseHead, length: int) -> tuple[Resp
     assert compression is not None
     accept = head.get(b"accept-encoding")
     if answer.status == 304:
-        if accept is None or not compression.eligibility.varies(answer):
+        if accept is None:  # it has got nothing that was packed here
             return answer, length
         return _with(answer, confirming_fields(answer.fields, head.get(b"if-none-match"))), length
     reason = compression.eligibility.why_not(answer, length, head)

@@ -305,6 +305,8 @@ class Exchange(Repetition):
         """Give the client a stored answer."""
         self.status = face.head.status
         self.phase = DATA
+        if face.long:
+            self.within(self.timeouts.response_body_idle)
         self.stream.present(face)
 
     def presented(self) -> None:

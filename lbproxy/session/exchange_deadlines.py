@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # How long a backend may be silent about "Expect: 100-continue" before we tell the client to go on (seconds).
 _CONTINUE_AFTER = 1.0
+# How much later than its backend's clock the reader of a stored body gives up (seconds).
+_STORED_SLACK = 5.0
 # What a body may take before its average counts (seconds).
 RATE_GRACE = 10.0
 
@@ -131,7 +133,7 @@ def _answer_comes(exchange: Exchange, now: float) -> float:
     """The backend must answer in time, and go on with what it has begun."""
     timeouts, side, stream = exchange.timeouts, exchange.backend_side, exchange.stream
     if side is None:
-        return math.inf
+        return _stored_comes(exchange, now)
     if exchange.phase == ANSWER:
         if exchange.sent_at < 0:
             return math.inf
@@ -148,4 +150,18 @@ def _answer_comes(exchange: Exchange, now: float) -> float:
         return left
     exchange.timer = "tunnel_idle" if exchange.streaming else "response_body_idle"
     exchange.cut_short(errors.BODY_IDLE)
+    return 0.0
+
+
+def _stored_comes(exchange: Exchange, now: float) -> float:
+    """A stored body must go on: it is still coming from a backend, which has a clock of its own, or from a disk."""
+    timeouts, stream = exchange.timeouts, exchange.stream
+    if exchange.phase != DATA or stream.held:
+        return math.inf
+    idle = (timeouts.tunnel_idle if exchange.streaming else timeouts.response_body_idle) + _STORED_SLACK
+    left = stream.moved + idle - now
+    if left > 0:
+        return left
+    exchange.timer = "response_body_idle"
+    exchange.cut_short(errors.LOCAL_RESOURCE)
     return 0.0

@@ -22,7 +22,7 @@ from lbproxy.http.messages import RequestHead, ResponseHead
 from lbproxy.http.writing import lines_of
 from lbproxy.session.arriving import Arriving
 from lbproxy.session.changing import concealed
-from lbproxy.session.lookup import SAFE, Lookup, go_alone, look_again, wake
+from lbproxy.session.lookup import SAFE, Lookup, for_each_waiter, go_alone, look_again, wake
 from lbproxy.session.phases import WAITING
 from lbproxy.session.serving import confirmed, serve
 from lbproxy.session.shared_cache import LIGHT, GrowingFile, length_of
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
 
 _NOT_MODIFIED = 304
+# Why an answer was not stored that says nothing about what is stored already.
+_OF_REQUEST = frozenset({"Authorization", "request no-store", "sticky", "busy"})
 # What has nothing to do with the request.
 _OF_ALL = frozenset(
     {
@@ -106,11 +108,13 @@ def _fail_all(lookup: Lookup, outcome: Outcome) -> None:
     if outcome not in _OF_ALL:
         wake(flight)
         return
-    waiters, flight.waiters = flight.waiters, []
-    for waiter in waiters:
-        if waiter.phase == WAITING:
+
+    def fail(waiter: Exchange) -> None:
+        if waiter.phase == WAITING and waiter.lookup is not None:
             waiter.lookup.flight = None
             waiter.refuse(outcome)
+
+    for_each_waiter(flight, fail)
 
 
 def _serve_all(
@@ -123,17 +127,19 @@ def _serve_all(
     if flight is None:
         return
     lookup.cache.flights.end(flight)
-    waiters, flight.waiters = flight.waiters, []
-    for waiter in waiters:
+
+    def give(waiter: Exchange) -> None:
         mine = waiter.lookup
         if mine is None or mine.query is None:
-            continue
+            return
         stale = word == "stale" and not may_replace_error(stored, mine.query, now)
         if stale or isinstance(names, str) or not _wants(waiter, stored, names):
             mine.flight = None
             look_again(waiter)
         else:
             _serve_waiter(waiter, stored, now, word, told)
+
+    for_each_waiter(flight, give)
 
 
 def _wants(waiter: Exchange, stored: Stored, names: tuple[bytes, ...]) -> bool:
@@ -147,13 +153,15 @@ def _wants(waiter: Exchange, stored: Stored, names: tuple[bytes, ...]) -> bool:
 def serve_others(flight: Flight, now: float) -> None:
     """The answer has begun to come: serve it to those who wait for it, as it comes."""
     stored = flight.stored
-    waiters, flight.waiters = flight.waiters, []
-    for waiter in waiters:
+
+    def give(waiter: Exchange) -> None:
         if stored is not None and _wants(waiter, stored, flight.vary):
             _serve_waiter(waiter, stored, now, "miss", None)
         elif waiter.lookup is not None:
             waiter.lookup.flight = None
             look_again(waiter)
+
+    for_each_waiter(flight, give)
 
 
 def _serve_waiter(waiter: Exchange, stored: Stored, now: float, word: str, told: bytes | None) -> None:
@@ -182,7 +190,14 @@ def _confirm(exchange: Exchange, lookup: Lookup, stored: Stored, answer: Respons
     told = b""
     if lookup.caching is not None and lookup.caching.settings.told:
         told = forwarded("stale", status=_NOT_MODIFIED, stored=kept, detail=lookup.refused)
-    _serve_all(exchange, lookup, stored, query, now, "revalidated", told)
+    if not kept and lookup.flight is not None:
+        flight, lookup.flight = lookup.flight, None
+        cache = lookup.cache
+        serve(exchange, cache, stored, query, now, "revalidated", told=told)
+        cache.flights.end(flight)
+        wake(flight)  # it is for this client alone now
+    else:
+        _serve_all(exchange, lookup, stored, query, now, "revalidated", told)
     return True
 
 
@@ -202,7 +217,7 @@ def _update(exchange: Exchange, lookup: Lookup, stored: Stored, answer: Response
     if not caching.may_store(head, exchange.client_ip):
         lookup.refused = "no_store"
         return True  # it stays as it is
-    fresh = verdict.freshness
+    fresh, there = verdict.freshness, stored.size > 0
     if verdict.vary != vary_names(_as_stored(stored, stored.lines)):
         cache.store.remove(stored)  # it varies by other fields than it did
         stored.variant = variant_of(verdict.vary, head, query.accept)
@@ -211,7 +226,7 @@ def _update(exchange: Exchange, lookup: Lookup, stored: Stored, answer: Response
     stored.while_revalidate, stored.if_error = fresh.while_revalidate, fresh.if_error
     stored.flags = fresh.flags | stored.flags & COMPRESSIBLE
     stored.tags = verdict.tags
-    cache.refreshed(stored, verdict.vary, lookup.bans)
+    cache.refreshed(stored, verdict.vary, lookup.bans, there=there)
     return True
 
 
@@ -357,7 +372,7 @@ def _not_stored(lookup: Lookup, reason: str, answer: ResponseHead) -> None:
     lookup.refused = reason
     lookup.storing = False
     cache.refused[reason] += 1
-    if lookup.stored is not None and answer.status < 500:
+    if lookup.stored is not None and _speaks_of_resource(answer.status) and reason not in _OF_REQUEST:
         cache.forget(lookup.stored)  # the backend has another one now
     flight, lookup.flight = lookup.flight, None
     if is_lasting(reason) or reason in ("too large", "sticky"):
@@ -368,6 +383,11 @@ def _not_stored(lookup: Lookup, reason: str, answer: ResponseHead) -> None:
             wake(flight)  # one of them tries again: a backend in trouble need not hear from all at once
         else:
             go_alone(flight)
+
+
+def _speaks_of_resource(status: int) -> bool:
+    """Whether an answer says what there is, and not what was wrong with the request (K8)."""
+    return 200 <= status < 400 or status in (404, 410)
 
 
 def _invalidate(exchange: Exchange, lookup: Lookup, head: RequestHead, answer: ResponseHead) -> None:

@@ -101,11 +101,13 @@ class Fill(Detached):
         self.backend_side = None
         if not self.blamed and self.pool is not None and self.backend is not None:
             self.pool.succeeded(self.backend, self.first_byte_at)
-        self._keep()
-        self.begun()
-        self._close()
-        self._stored = None  # it is whole, be it that its file is not written yet
-        self.over(OK)
+        try:
+            self._keep()
+            self.begun()
+        finally:  # whatever happens, nobody waits for it any more
+            self._close()
+            self._stored = None  # it is whole, be it that its file is not written yet
+            self.over(OK)
 
     def cut_short(self, outcome: Outcome, rule: str = "") -> None:
         """See Exchange: what has come is no answer."""
@@ -118,14 +120,14 @@ class Fill(Detached):
     def over(self, outcome: Outcome, *, cut: bool = False) -> None:
         """See Exchange."""
         stored, self._stored = self._stored, None
+        leader, self._leader = self._leader, None
         if self.phase != OVER and stored is not None and isinstance(self.stream, _Sink):
             body = stored.body
             if not isinstance(body, bytes) and not body.complete and not body.failed:
                 self.stream.fail()
-            leader, self._leader = self._leader, None
-            if leader is not None and leader.phase != OVER:
-                leader.refuse(_UNSAID.get(outcome, BAD_RESPONSE))
-            self._close()
+        if leader is not None and leader.phase != OVER:
+            leader.refuse(_UNSAID.get(outcome, BAD_RESPONSE))
+        self._close()
         if self.pinned is not None:
             cache, held = self.pinned
             self.pinned = None

@@ -5,6 +5,7 @@ Owns the order of these questions. What is done with a found answer is in servin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lbproxy import errors
@@ -151,14 +152,26 @@ def look_again(exchange: Exchange) -> None:
         exchange.lookup.waiting_since = lookup.waiting_since
 
 
-def go_alone(flight: Flight) -> None:
-    """There is no answer for all: those that wait go to the backend, each for itself (hit-for-miss)."""
+def for_each_waiter(flight: Flight, do: Callable[[Exchange], None]) -> None:
+    """Do this for all that wait, who wait no more; the fault of one is nobody else's."""
     waiters, flight.waiters = flight.waiters, []
     for waiter in waiters:
+        try:
+            do(waiter)
+        except Exception as problem:
+            waiter.broken(problem)
+
+
+def go_alone(flight: Flight) -> None:
+    """There is no answer for all: those that wait go to the backend, each for itself (hit-for-miss)."""
+
+    def go(waiter: Exchange) -> None:
         if waiter.phase == WAITING and waiter.lookup is not None:
             waiter.lookup.flight = None
             waiter.phase = CONNECT
             waiter.ask_backend(waiter.lookup.pool)
+
+    for_each_waiter(flight, go)
 
 
 def stop_waiting(exchange: Exchange) -> None:
@@ -205,11 +218,13 @@ def leave(exchange: Exchange) -> None:
 
 def wake(flight: Flight) -> None:
     """Those that wait look again; where there is still nothing for them, the first will lead the others."""
-    waiters, flight.waiters = flight.waiters, []
-    for waiter in waiters:
+
+    def again(waiter: Exchange) -> None:
         if waiter.lookup is not None:
             waiter.lookup.flight = None
         look_again(waiter)
+
+    for_each_waiter(flight, again)
 
 
 def _fetch(exchange: Exchange, lookup: Lookup, head: RequestHead, stored: Stored | None) -> bool:
@@ -244,6 +259,9 @@ def _fetch(exchange: Exchange, lookup: Lookup, head: RequestHead, stored: Stored
     coming = flight.stored
     if coming is not None:
         if not _joinable(coming.body) or variant_of(flight.vary, head, query.accept) != coming.variant:
+            return False
+        young = lookup.asked_at - flight.began <= cache.settings.wait and query.directives is None
+        if not young and how(coming, query, lookup.asked_at) != FRESH:
             return False
         cache.collapsed += 1
         if exchange.cached is not None:
@@ -299,8 +317,7 @@ def _ask_disk(cache: SharedCache, flight: Flight, head: RequestHead, query: Quer
             # The disk has its own account of what was purged, up to when it was asked.
             stored.checked = flight.bans
             cache.take_in(stored, vary)
-        for waiter in flight.waiters:
-            _have_from_disk(waiter, stored, vary)
+        for_each_waiter(flight, lambda waiter: _have_from_disk(waiter, stored, vary))
 
     disk.load(query.key, lambda names: variant_of(names, head, query.accept), loaded)
 

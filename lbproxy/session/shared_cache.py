@@ -20,7 +20,7 @@ from lbproxy.http.messages import RequestHead
 from lbproxy.model_cache import CacheSettings
 
 # Heads of popular answers that are kept as they went out, each for a second.
-_MOST_FACES = 1024
+_MOST_FACES, _MOST_SHOWN = 1024, 16 * 1024 * 1024
 # Invalidated keys that are remembered, for requests that are under way.
 _MOST_INVALID = 4096
 # Bodies below this (bytes) are not worth being counted while they are read.
@@ -86,6 +86,7 @@ class SharedCache:
         "_pinned",
         "_resting",
         "_second",
+        "_shown",
         "bans",
         "clock",
         "collapsed",
@@ -115,7 +116,7 @@ class SharedCache:
         self.flights = Flights(settings.waiters)
         self.disk: Disk | None = None
         self.faces: dict[tuple[Stored, bytes], Face] = {}
-        self._second = 0
+        self._second = self._shown = 0
         self.counts: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.collapsed = 0
@@ -125,6 +126,8 @@ class SharedCache:
         """Go by these settings from now on."""
         self.settings = settings
         self.marks = marks
+        self.flights.most = settings.waiters
+        self.store.max_variants = settings.variants
         if self.store.limit != settings.memory:
             self.store.limit = settings.memory
 
@@ -158,7 +161,7 @@ class SharedCache:
     def expire(self, stored: Stored, now: float) -> None:
         """It is stale from now on."""
         stored.fresh_until = min(stored.fresh_until, now)
-        self.faces.pop((stored, b""), None)
+        self.unface(stored)
 
     def forget(self, stored: Stored) -> None:
         """It must not be used again."""
@@ -173,17 +176,23 @@ class SharedCache:
             self.disk.drop(key)
         return self.store.remove_key(key)
 
+    def forget_faces(self) -> None:
+        """They are of the last second, and would keep bodies that have left the store."""
+        self.faces.clear()
+        self._shown = 0
+
     def unface(self, stored: Stored) -> None:
         """What was shown of it is not true any more."""
         if self.faces:
-            for coding in (b"", *(stored.coded or ())):
+            for coding in (b"", stored.coding, *(stored.coded or ())):
                 self.faces.pop((stored, coding), None)
 
     def remember(self, stored: Stored, coding: bytes, face: Face) -> None:
         """This is what it looks like now."""
-        if face.second != self._second or len(self.faces) >= _MOST_FACES:
+        if face.second != self._second or len(self.faces) >= _MOST_FACES or self._shown > _MOST_SHOWN:
+            self.forget_faces()
             self._second = face.second
-            self.faces.clear()
+        self._shown += face.length
         self.faces[stored, coding] = face
 
     def take_in(self, stored: Stored, vary: tuple[bytes, ...]) -> None:
@@ -191,14 +200,14 @@ class SharedCache:
         if isinstance(stored.body, bytes):
             self.store.put(stored, vary)
 
-    def refreshed(self, stored: Stored, vary: tuple[bytes, ...], checked: int) -> None:
-        """The backend has confirmed it, when it was asked at ban number `checked`. What has left the store meanwhile
-        does not come back: it may have been purged.
+    def refreshed(self, stored: Stored, vary: tuple[bytes, ...], checked: int, *, there: bool) -> None:
+        """The backend has confirmed it, when it was asked at ban number `checked`. What has left the store meanwhile,
+        so that it is not `there`, does not come back: it may have been purged.
         """
         self.unface(stored)
         if self.bans.newest != checked and self.bans.verdict(stored) == GONE:
             self.forget(stored)
-        elif isinstance(stored.body, bytes) and stored.size:
+        elif isinstance(stored.body, bytes) and there:
             self.store.put(stored, vary)
         if self.disk is not None:
             self.disk.update(stored, vary)

@@ -110,6 +110,7 @@ class AnsweringSide(BodyReader, AcceptedSide):
             if usual:
                 face.memo = data
         if face.long:
+            self.moved = self.shared.wheel.now
             self.corked = data
             self.source = source = Presenting(self, exchange, face)
             source.poured()
@@ -142,6 +143,8 @@ class AnsweringSide(BodyReader, AcceptedSide):
             self.hold(corked[sent:])
             return 0
         self.given += sent
+        if sent:
+            self.moved = self.shared.wheel.now
         return sent - count
 
     def keep_back(self, data: memoryview) -> None:

@@ -387,6 +387,8 @@ class BackendConnection(BodyReader, BackendSide):
             except Corrupt:
                 exchange.cut_short(BAD_BODY, "R7")
                 return
+            if self.exchange is exchange and isinstance(self.peer, ClientConnection):
+                self.peer.uncork()  # for an old client nothing at all may have come out
             if self.exchange is not exchange:
                 return
         self._done(exchange, excess=self.excess)

@@ -172,6 +172,7 @@ class Presenting:
             client.lost(problem)
             return False
         client.given += sent
+        client.moved = client.shared.wheel.now
         self.position += sent
         if sent == most:
             return True
