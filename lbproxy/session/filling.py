@@ -113,6 +113,7 @@ class Fill(Detached):
         """See Exchange: what has come is no answer."""
         if self.phase == OVER:
             return
+        self.rule = rule or self.rule
         self._drop_side()
         self.blame(self.world.clock())
         self.over(outcome)
@@ -126,6 +127,7 @@ class Fill(Detached):
             if not isinstance(body, bytes) and not body.complete and not body.failed:
                 self.stream.fail()
         if leader is not None and leader.phase != OVER:
+            leader.rule = leader.rule or self.rule
             leader.refuse(_UNSAID.get(outcome, BAD_RESPONSE))
         self._close()
         if self.pinned is not None:
@@ -252,6 +254,7 @@ class _Sink(Nowhere):
             file.on_room = fill.go_on_reading
             file.wait(_Follower(self.into))
         self.into.pass_on(self._advanced, file)
+        self._advanced()  # those for whom it was read may have left before
 
     def _advanced(self) -> None:
         body, fill = self.into, self._fill

@@ -312,6 +312,18 @@ def _ask_disk(cache: SharedCache, flight: Flight, head: RequestHead, query: Quer
     assert disk is not None
 
     def loaded(stored: Stored | None, vary: tuple[bytes, ...]) -> None:
+        body = None if stored is None else stored.body
+        if stored is None or body is None or isinstance(body, bytes | Body) or body.length > cache.settings.max_object:
+            found(stored, vary)
+        else:  # it is short enough for memory, where it can be packed as well
+            body.load(0, body.length, lambda data: read(stored, vary, data))
+
+    def read(stored: Stored, vary: tuple[bytes, ...], data: bytes | None) -> None:
+        if data is not None:
+            stored.body = data
+        found(stored, vary)
+
+    def found(stored: Stored | None, vary: tuple[bytes, ...]) -> None:
         cache.flights.end(flight)
         if stored is not None:
             # The disk has its own account of what was purged, up to when it was asked.

@@ -6,6 +6,7 @@ again looks the same for a second: that look is kept.
 
 from __future__ import annotations
 
+from math import floor
 from typing import TYPE_CHECKING
 
 from lbproxy import errors
@@ -125,7 +126,7 @@ def _face(
         if collapsed:
             extra += forwarded("uri-miss", collapsed=True)
         else:
-            extra += hit(int(stored.fresh_until - now)) if told is None else told
+            extra += hit(floor(stored.fresh_until - now)) if told is None else told
     lines = stored.lines
     fields: list[Field] | None = None
     compressible = bool(stored.flags & COMPRESSIBLE)

@@ -226,11 +226,11 @@ def test_a_date_of_this_second_is_no_age() -> None:
         ("Cache-Control: max-age=9", 0),
         ("Cache-Control: max-age=9, must-revalidate", NEVER_STALE),
         ("Cache-Control: max-age=9, proxy-revalidate", NEVER_STALE),
-        ("Cache-Control: s-maxage=9", NEVER_STALE),
         ("Cache-Control: max-age=9, no-cache", ALWAYS_ASK),
         ('Cache-Control: max-age=9, no-cache="a"', 0),
         ("Cache-Control: no-cache, must-revalidate", ALWAYS_ASK | NEVER_STALE),
         ("CDN-Cache-Control: max-age=9\nCache-Control: no-cache, must-revalidate", 0),
+        ("Cache-Control: s-maxage=9, must-revalidate", NEVER_STALE),
     ],
 )
 def test_what_forbids_staleness_is_a_flag_and_leaves_no_time(fields: str, flags: int) -> None:
@@ -241,6 +241,14 @@ def test_what_forbids_staleness_is_a_flag_and_leaves_no_time(fields: str, flags:
         assert found.while_revalidate == found.if_error == allowed.while_revalidate == allowed.if_error == 0.0
     else:
         assert (allowed.while_revalidate, allowed.if_error) == (4.0, 5.0)
+
+
+@pytest.mark.parametrize("words", ["stale-while-revalidate=4", "stale-if-error=4"])
+def test_s_maxage_forbids_staleness_unless_the_answer_itself_allows_it(words: str) -> None:
+    rules = RouteCacheSettings(stale_while_revalidate=4.0, stale_if_error=4.0)
+    assert known("Cache-Control: s-maxage=9", rules).flags == NEVER_STALE
+    found = known(f"Cache-Control: s-maxage=9, {words}", rules)
+    assert (found.flags, found.while_revalidate, found.if_error) == (0, 4.0, 4.0)
 
 
 def test_staleness_is_allowed_by_the_answer_before_the_route() -> None:

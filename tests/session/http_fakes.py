@@ -15,7 +15,8 @@ from typing import Any
 from lbproxy.addresses import Address
 from lbproxy.balancing.backend import Backend
 from lbproxy.balancing.pool import Pool
-from lbproxy.cache.face import Face
+from lbproxy.cache.body import Body
+from lbproxy.cache.face import Face, Part
 from lbproxy.compress.effort import Effort
 from lbproxy.errors import BACKEND_CUT, NO_BACKEND, OK, TryError
 from lbproxy.http.forwarding import Introducer
@@ -41,7 +42,7 @@ from lbproxy.session.conversation import Conversation
 from lbproxy.session.exchange import Exchange
 from lbproxy.session.exchange_record import ExchangeRecord, record_of_exchange
 from lbproxy.session.filling import Filling
-from lbproxy.session.http_seams import Front
+from lbproxy.session.http_seams import BodySink, Front
 from lbproxy.session.mirroring import Copies, mirror
 from lbproxy.session.phases import ANSWER, DATA, LAST, OVER
 from lbproxy.session.seams import Opening
@@ -57,9 +58,103 @@ WALL = 1_700_000_000.0
 KEY = bytes(32)
 
 
+# Where a body that is still coming may end.
+_OPEN = 1 << 62
+
+
+class FakeReader:
+    """A stored answer on its way to a client; see net/http1/presenting.py. It reads as far as its client has room."""
+
+    may_lag = True
+
+    def __init__(self, stream: FakeStream, exchange: Exchange, face: Face) -> None:
+        self._stream = stream
+        self._exchange = exchange
+        self._body = face.body
+        self._parts: list[Part] = [(0, _OPEN)] if face.parts is None else list(face.parts)
+        self.position = 0
+        self._end = 0
+        if not isinstance(self._body, bytes):
+            self._body.wait(self)
+
+    def leave(self) -> None:
+        """The client is gone, or has got everything."""
+        if not isinstance(self._body, bytes):
+            self._body.leave(self)
+
+    def more(self) -> None:
+        """See BodyReaderLike."""
+        stream = self._stream
+        stream.moved = stream.clock()
+        while stream.reader is self:
+            if self.position < self._end:
+                if not self._reads():
+                    return
+            elif not self._parts:
+                stream.reader = None
+                self.leave()
+                self._exchange.presented()
+            else:
+                part = self._parts.pop(0)
+                if isinstance(part, bytes):
+                    stream.content += part
+                else:
+                    self.position, self._end = part
+
+    def _reads(self) -> bool:
+        """Read what is there, once; whether to go on."""
+        body, stream = self._body, self._stream
+        if isinstance(body, bytes):
+            end = min(self._end, len(body))
+            stream.content += body[self.position : end]
+            self.position = self._end = end
+            return True
+        there = min(body.length, self._end) - self.position
+        if not there:
+            if body.complete:
+                self._end = self.position
+                return True
+            if body.failed:
+                self._breaks()
+            return False
+        most = there if stream.room is None else min(there, stream.room)
+        if not most:
+            return False
+        data = self._bytes(most)
+        if not data:
+            self._breaks()
+            return False
+        stream.content += data
+        self.position += len(data)
+        if stream.room is not None:
+            stream.room -= len(data)
+        if isinstance(body, Body):
+            body.advanced()
+        return True
+
+    def _bytes(self, most: int) -> bytes:
+        """The next bytes; b"" when they are not there any more."""
+        body: Any = self._body
+        if isinstance(body, Body):
+            if self.position >= body.start:
+                return bytes(body.read(self.position, most))
+            body = body.behind
+        if body is None or body.failed:
+            return b""
+        return bytes(body.data[self.position : min(self.position + most, body.length)])
+
+    def _breaks(self) -> None:
+        self._stream.reader = None
+        self.leave()
+        self._exchange.cut_short(BACKEND_CUT)
+
+
 class FakeStream(FakeSide):
     """The connection of a client. `got` is what it was answered, heads in order; `lines` and `extra` are those of the
     last one. `body` collects what the client sent and nobody took yet.
+
+    `content` is what followed the head of the last stored answer, `room` how many bytes of it the client still takes,
+    None for all of them.
     """
 
     def __init__(self, talk: Talk, conversation: Conversation) -> None:
@@ -81,6 +176,25 @@ class FakeStream(FakeSide):
         self.reply_fields: dict[bytes, bytes] = {}
         self.reply_body = b""
         self.face: Face | None = None
+        self.reader: FakeReader | None = None
+        self.content = b""
+        self.room: int | None = None
+
+    def gone(self) -> None:
+        super().gone()
+        self._reads_no_more()
+
+    def _end(self, how: str) -> None:
+        super()._end(how)
+        self._reads_no_more()
+
+    def _reads_no_more(self) -> None:
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.leave()
+
+    def clock(self) -> float:
+        return self._talk.now
 
     def still_takes(self) -> bool:
         if self.takes:
@@ -167,8 +281,9 @@ class FakeStream(FakeSide):
         self._log.append(f"client<{face.head.status} stored" + ("" if self.persists else " close"))
         exchange = self.conversation.exchange
         assert exchange is not None
-        if face.parts is not None or isinstance(face.body, bytes) or face.body.complete:
-            exchange.presented()
+        self.content = b""
+        self.reader = reader = FakeReader(self, exchange, face)
+        reader.more()
 
     def unsaid(self) -> bool:
         return self.said_nothing
@@ -206,7 +321,10 @@ class FakeStream(FakeSide):
 
 
 class FakeBackend(FakeSide):
-    """A connection to a backend. `asked` is the request as it was written, `body` what followed it."""
+    """A connection to a backend. `asked` is the request as it was written, `body` what followed it. `sink` is who takes
+    the answer's body in place of a client, `left` what is still to come of it (or CHUNKED, UNTIL_CLOSE), `wanted`
+    whether more of it is.
+    """
 
     def __init__(self, talk: Talk, name: str, backend: Backend) -> None:
         super().__init__(name, talk.log, talk.now)
@@ -219,11 +337,42 @@ class FakeBackend(FakeSide):
         self.takes = False
         self.idle_since = 0.0
         self.body_ended = False
+        self.sink: BodySink | None = None
+        self.left = 0
+        self.wanted = True
 
     def still_takes(self) -> bool:
         if self.takes:
             self.moved = self._talk.now
         return self.takes
+
+    def go_on_reading(self) -> None:
+        self.wanted = True
+
+    def absorbs(self, exchange: Exchange, length: int, data: bytes) -> None:
+        """The script: the body of an answer that no client reads begins; see `_absorb` of net/http1/backend.py."""
+        self.sink = exchange.stream  # type: ignore[assignment]  # it has no client
+        self.left = length
+        self.wanted = True
+        if data or not length:
+            self.comes(data)
+        exchange.begun()
+
+    def comes(self, data: bytes, *, last: bool = False) -> None:
+        """The script: more of that body; `last` where its length does not tell."""
+        sink = self.sink
+        assert sink is not None, "nobody takes this body"
+        if self.left >= 0:
+            assert len(data) <= self.left, "more than was announced"
+            self.left -= len(data)
+            last = not self.left
+        if data and not sink.take(data):
+            self.wanted = False
+        if last and self.exchange is not None:
+            exchange, self.exchange, self.sink = self.exchange, None, None
+            self.idle_since = self._talk.now
+            self._talk.http_factory.idle.setdefault(self.name, []).append(self)
+            exchange.completed()
 
     def ask(self, exchange: Exchange) -> None:
         self._must_be_open("ask")
@@ -252,7 +401,7 @@ class FakeBackend(FakeSide):
         self.body_ended = True
 
     def abandon(self) -> None:
-        self.exchange = None
+        self.exchange = self.sink = None
         if self.open:
             self.gone()
             self._log.append(f"{self.name}.abandon")
@@ -320,6 +469,18 @@ def web_pool(names: str = "a b c", name: str = "web", **rest: Any) -> PoolSettin
         BackendSettings(one, Address("ip", "203.0.113.1", 9001 + place)) for place, one in enumerate(names.split())
     )
     return PoolSettings(name=name, backends=backends, **rest)
+
+
+class _Call:
+    """What will be called later, unless it is cancelled."""
+
+    def __init__(self, calls: list[tuple[float, Callable[[], None]]], entry: tuple[float, Callable[[], None]]) -> None:
+        self._calls = calls
+        self._entry = entry
+
+    def cancel(self) -> None:
+        if self._entry in self._calls:
+            self._calls.remove(self._entry)
 
 
 class Talk:
@@ -406,8 +567,9 @@ class Talk:
         return self.dice[0] if len(self.dice) == 1 else self.dice.pop(0)
 
     def later(self, delay: float, call: Callable[[], None], /) -> object:
-        self._later.append((self.now + delay, call))
-        return None
+        entry = (self.now + delay, call)
+        self._later.append(entry)
+        return _Call(self._later, entry)
 
     def key_of(self, hash_key: str) -> KeyOf:
         return key_reader(hash_key)
@@ -543,8 +705,18 @@ class Talk:
             if stream.to is not None:
                 exchange.body_sent()
 
-    def answers(self, exchange: Exchange, text: bytes | None = None, *, status: int = 200, fields: str = "") -> None:
-        """The backend says this, which is a head or several: interim ones and the last."""
+    def answers(
+        self,
+        exchange: Exchange,
+        text: bytes | None = None,
+        *,
+        status: int = 200,
+        fields: str = "",
+        body: bytes = b"",
+    ) -> None:
+        """The backend says this, which is a head or several: interim ones and the last. `body` comes with it where no
+        client reads it; else it is left to `completes`.
+        """
         side = self.side(exchange)
         data = text if text is not None else answer(status, fields)
         side.bytes_in += len(data)
@@ -558,7 +730,31 @@ class Talk:
                 exchange.interim(head)
             else:
                 assert exchange.head is not None
-                exchange.answered(head, body_of_response(head, exchange.head.method))
+                length = body_of_response(head, exchange.head.method)
+                exchange.answered(head, length)
+                self._follows(side, exchange, head, length, body)
+
+    @staticmethod
+    def _follows(side: FakeBackend, exchange: Exchange, head: ResponseHead, length: int, body: bytes) -> None:
+        """As net/http1/backend.py, where the body of an answer begins."""
+        now_for: Exchange | None = side.exchange
+        if now_for is None or (now_for is not exchange and now_for.answer is not head):
+            return  # it was given up, or asks once more
+        if not isinstance(now_for.stream, FakeStream):
+            side.absorbs(now_for, length, body)
+
+    def brings(self, side: FakeBackend, data: bytes, *, last: bool = False) -> None:
+        """More of an answer's body that no client reads."""
+        side.bytes_in += len(data)
+        side.touched = self.now
+        side.comes(data, last=last)
+
+    def breaks(self, side: FakeBackend) -> None:
+        """The backend closes its connection within such a body."""
+        exchange = side.exchange
+        assert exchange is not None
+        side.gone()
+        exchange.cut_short(BACKEND_CUT, "B5")
 
     def completes(self, exchange: Exchange, count: int = 5) -> None:
         """The rest of the answer comes; the backend's connection waits for the next request."""
@@ -636,10 +832,10 @@ class Talk:
             self._run()
 
     def _run(self) -> None:
-        due = [one for one in self._later if one[0] <= self.now]
-        self._later = [one for one in self._later if one[0] > self.now]
-        for _, call in due:
-            call()
+        for entry in [one for one in self._later if one[0] <= self.now]:
+            if entry in self._later:  # an earlier one may have cancelled it
+                self._later.remove(entry)
+                entry[1]()
 
     def busy(self, backend_id: str, pool: str = "web") -> Backend:
         """Somebody else takes a lease on this backend."""
