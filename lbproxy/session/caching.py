@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 _OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 # Fields by which some backends answer for another target than the one in the key (K1).
 _TARGETS = frozenset(
-    {b"x-original-url", b"x-rewrite-url", b"x-original-host", b"x-host", b"x-host-override", b"x-http-host-override"}
+    {
+        b"front-end-https",
+        b"x-host",
+        b"x-host-override",
+        b"x-http-host-override",
+        b"x-original-host",
+        b"x-original-url",
+        b"x-rewrite-url",
+        b"x-url-scheme",
+    }
 )
 _RANGE = b"range"
 _ABOUT_HOST = (b"X-Forwarded-Host: ", b"X-Forwarded-Prefix: ")

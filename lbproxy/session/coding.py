@@ -146,24 +146,29 @@ def recoded(exchange: Exchange, answer: ResponseHead, length: int) -> tuple[Resp
             exchange.coder = Coder(packer, coding, world.effort, world.clock, flushes=events)
             return _with(answer, compressed_fields(answer.fields, coding), unsized=True), CHUNKED
         return _with(answer, varied_fields(answer.fields)), length
-    theirs = _unreadable(answer, accept, compression)
-    if theirs and length:
+    theirs = _unpackable(answer, compression)
+    if theirs and length and not choose(accept, (theirs,)):
         exchange.coder = Coder(Unpacker(theirs), b"", world.effort, world.clock, flushes=False)
         return _with(answer, decoded_fields(answer.fields), unsized=True), CHUNKED
-    if compression.eligibility.varies(answer):
+    if theirs or compression.eligibility.varies(answer):
         return _with(answer, varied_fields(answer.fields)), length
     return answer, length
 
 
-def _unreadable(answer: ResponseHead, accept: bytes | None, compression: Compression) -> bytes:
-    """The coding of this answer, if the client cannot read it and we can; else b""."""
+def _unpackable(answer: ResponseHead, compression: Compression) -> bytes:
+    """The coding of this answer, if clients that cannot read it get it unpacked; else b""."""
     if not compression.settings.decode or answer.status == 206:
         return b""
-    value = answer.get(b"content-encoding")
-    coding = b"" if value is None else coding_named(value)
-    if not coding or choose(accept, (coding,)):
+    coding = _coding_of(answer.fields)
+    if not coding:
         return b""
     return b"" if (answer.get(b"cache-control") or b"").find(b"no-transform") >= 0 else coding
+
+
+def _coding_of(fields: list[Field]) -> bytes:
+    """The one coding of a body, if it can be unpacked; else b"". Two lines name two codings, as a list does."""
+    values = [value for name, value, _ in fields if name == b"content-encoding"]
+    return coding_named(values[0]) if len(values) == 1 else b""
 
 
 def _with(answer: ResponseHead, fields: list[Field], *, unsized: bool = False) -> ResponseHead:
@@ -190,8 +195,7 @@ def unpacked_request(
     """The head that goes to the backend with the body unpacked, and what unpacks it; None where that cannot be done.
     At most `most` bytes may come out, where the route bounds them.
     """
-    value = head.get(b"content-encoding")
-    coding = b"" if value is None else coding_named(value)
+    coding = _coding_of(head.fields)
     if not coding:
         return None
     fields = [field for field in head.fields if field[0] != b"content-encoding" and field[0] not in _OF_BYTES]

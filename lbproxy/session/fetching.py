@@ -207,9 +207,8 @@ def _update(exchange: Exchange, lookup: Lookup, stored: Stored, answer: Response
     assert head is not None
     assert query is not None
     assert caching is not None
-    lines = freshened(stored.lines, answer, received_at=now)
-    changed = _as_stored(stored, lines)
-    verdict = judge(_as_get(head), changed, caching.settings, asked_at=lookup.asked_at, received_at=now)
+    lines = freshened(stored.lines, answer, received_at=exchange.world.wall())
+    verdict = _judged(exchange, lookup, _as_get(head), _as_stored(stored, lines), now)
     if not isinstance(verdict, Storable):
         cache.forget(stored)  # who waits for it is served this once more
         lookup.refused = verdict
@@ -228,6 +227,20 @@ def _update(exchange: Exchange, lookup: Lookup, stored: Stored, answer: Response
     stored.tags = verdict.tags
     cache.refreshed(stored, verdict.vary, lookup.bans, there=there)
     return True
+
+
+def _judged(exchange: Exchange, lookup: Lookup, head: RequestHead, answer: ResponseHead, now: float) -> Storable | str:
+    """What the rules make of this answer. They go by dates, which are the wall clock's: that may have been set right
+    since the cache began, whose own time runs evenly.
+    """
+    caching = lookup.caching
+    assert caching is not None
+    ahead = exchange.world.wall() - now
+    verdict = judge(head, answer, caching.settings, asked_at=lookup.asked_at + ahead, received_at=now + ahead)
+    if isinstance(verdict, Storable):
+        verdict.freshness.born -= ahead
+        verdict.freshness.fresh_until -= ahead
+    return verdict
 
 
 def _as_get(head: RequestHead) -> RequestHead:
@@ -295,7 +308,7 @@ def _store(
             shown = ResponseHead(
                 answer.status, answer.reason, 1, fields, lines_of(fields), answer.length, False, False, None, b""
             )
-        verdict = judge(head, shown, caching.settings, asked_at=lookup.asked_at, received_at=now)
+        verdict = _judged(exchange, lookup, head, shown, now)
     file: GrowingFile | None = None
     cache = lookup.cache
     if isinstance(verdict, Storable) and not 0 <= length < LIGHT and cache.crowded(max(length, 0)):
@@ -330,7 +343,7 @@ def _store(
     )
     told = b""
     if caching.settings.told:
-        told = forwarded(lookup.reason, status=answer.status if lookup.stored is not None else None, stored=True)
+        told = forwarded(lookup.reason, status=answer.status if lookup.stored is not None else None)
     own = _own_lines(caching, shown)
     exchange.world.filling.adopt(exchange, lookup, Arriving(stored, verdict.vary, file, told, own))
     return True

@@ -29,7 +29,7 @@ from lbproxy.session.fetching import serve_others
 from lbproxy.session.lookup import prepare_refresh, wake
 from lbproxy.session.phases import DATA, OVER
 from lbproxy.session.serving import serve
-from lbproxy.session.shared_cache import GrowingFile
+from lbproxy.session.shared_cache import GrowingFile, length_of
 
 if TYPE_CHECKING:
     from lbproxy.cache.collapse import Flight
@@ -90,8 +90,11 @@ class Fill(Detached):
             return
         stored, cache = arriving.stored, lookup.cache
         now = cache.now()
+        told = arriving.told
+        if told and length_of(stored.body) >= 0:
+            told = told[:-2] + b"; stored\r\n"  # while nobody knows how long it will be, that is not sure
         if leader.phase != OVER:
-            serve(leader, cache, stored, lookup.query, now, "miss", told=arriving.told, own=arriving.own)
+            serve(leader, cache, stored, lookup.query, now, "miss", told=told, own=arriving.own)
         if flight is not None:
             flight.stored, flight.vary = stored, arriving.vary
             serve_others(flight, now)
@@ -205,7 +208,7 @@ class _Sink(Nowhere):
         file, more = self._file, True
         if file is not None:
             more = file.add(data)
-        elif self.kept and body.expected < 0 and body.length > _SPILL:
+        elif self.kept and body.expected < 0 and body.length > min(_SPILL, self._most):
             self._file = file = self._open_file(None)
             if file is not None:
                 more = file.add(body.whole())

@@ -85,8 +85,7 @@ class FakeReader:
     def more(self) -> None:
         """See BodyReaderLike."""
         stream = self._stream
-        stream.moved = stream.clock()
-        while stream.reader is self:
+        while stream.reader is self and not stream.held:
             if self.position < self._end:
                 if not self._reads():
                     return
@@ -125,6 +124,7 @@ class FakeReader:
             self._breaks()
             return False
         stream.content += data
+        stream.moved = stream.clock()
         self.position += len(data)
         if stream.room is not None:
             stream.room -= len(data)
@@ -282,6 +282,8 @@ class FakeStream(FakeSide):
         exchange = self.conversation.exchange
         assert exchange is not None
         self.content = b""
+        if face.long:
+            self.moved = self.clock()
         self.reader = reader = FakeReader(self, exchange, face)
         reader.more()
 
