@@ -2,8 +2,8 @@
 
 What counts is the ratio to HAProxy in the same run on the same machine; absolute numbers do not carry over.
 
-- ``rows``, ``rows_tls``, ``rows_http`` and ``rows_cache``  what is measured, a class for each row; ``plan`` has them in order
-- ``peers``, ``peers_http`` and ``peers_cache``  how each proxy is configured and started; ``places`` is what they are told
+- ``rows``, ``rows_tls``, ``rows_http`` and ``rows_cache``  a class for each row; ``plan`` has their order
+- ``peers``, ``peers_http`` and ``peers_cache``  how proxies are configured and started; ``places`` is what they know
 - ``portforward``, ``reverseproxy`` and ``proxypy``  peers that are libraries
 - ``backends``, ``serve``, ``http_serve`` and ``cache_serve``  what the proxies stand in front of
 - ``load``, ``tls_load``, ``http_load`` and ``cache_load``  the clients, each a child process bounded in time and count

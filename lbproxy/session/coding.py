@@ -21,6 +21,7 @@ from lbproxy.compress.unpacking import Corrupt
 from lbproxy.http.messages import CHUNKED, Field, RequestHead, ResponseHead
 from lbproxy.http.writing import lines_of
 from lbproxy.model_cache import CompressSettings, DecompressSettings
+from lbproxy.session.shared_cache import length_of
 
 if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
@@ -216,22 +217,27 @@ def coding_for(compression: Compression, stored: Stored, query: Query, world: Wo
         return b"" if unpacks and b"no-transform" not in stored.lines.lower() else stored.coding
     if not stored.flags & COMPRESSIBLE or not query.codings or not minor or query.no_transform:
         return b""
-    if stored.body == b"":
+    length = length_of(stored.body)
+    if not length or (0 < length < compression.settings.min_size and not query.codings & IDENTITY_REFUSED):
         return b""
     coding = choose(query.accept_encoding, compression.order)
     if not coding or (stored.coded is not None and coding in stored.coded):
         return coding
-    short = isinstance(stored.body, bytes) and len(stored.body) < compression.settings.min_size
-    if short and not query.codings & IDENTITY_REFUSED:
-        return b""
     wanted = level_of(compression.settings, coding)
     return b"" if world.effort.level(wanted, coding, world.clock()) is None else coding
 
 
-def in_coding(fields: list[Field], theirs: bytes, coding: bytes, *, compressible: bool) -> list[Field]:
+def depends(compression: Compression, stored: Stored) -> bool:
+    """Whether it depends on Accept-Encoding in which coding a stored answer goes out."""
+    if stored.flags & COMPRESSIBLE:
+        return True
+    return compression.settings.decode and stored.coding in _BITS and b"no-transform" not in stored.lines.lower()
+
+
+def in_coding(fields: list[Field], theirs: bytes, coding: bytes, *, varies: bool) -> list[Field]:
     """The fields of a stored answer as it goes out in `coding`; `theirs` is that of the backend."""
     if coding == theirs:
-        return varied_fields(fields) if compressible else fields
+        return varied_fields(fields) if varies else fields
     return compressed_fields(fields, coding) if coding else decoded_fields(fields)
 
 

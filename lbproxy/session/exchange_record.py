@@ -206,7 +206,7 @@ def _tell_cache(record: ExchangeRecord, exchange: Account, cached: Cached) -> No
             key = lookup.query.key
     if key:
         record.cache_key = _hashes.get(key) or _hash(key)
-    if cached.packed >= 0:
+    if cached.packed >= 0 or cached.coding:
         record.coding = cached.coding.decode() or "identity"
         record.bytes_plain, record.bytes_packed = cached.plain, cached.packed
 

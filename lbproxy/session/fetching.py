@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from lbproxy import errors
 from lbproxy.cache.body import Body
-from lbproxy.cache.conditions import validators
 from lbproxy.cache.invalidation import invalidated
 from lbproxy.cache.serving import may_replace_error
 from lbproxy.cache.status_field import forwarded
@@ -278,10 +277,7 @@ def _learn_from_head(exchange: Exchange, lookup: Lookup, answer: ResponseHead, n
     if stored is None or not 200 <= answer.status < 300:
         return
     length = length_of(stored.body)
-    if matches(stored.lines, answer, length=None if length < 0 else length) and validators(stored.lines) != (
-        None,
-        None,
-    ):
+    if matches(stored.lines, answer, length=None if length < 0 else length):
         _update(exchange, lookup, stored, answer, now)
     else:
         lookup.cache.expire(stored, now)

@@ -15,14 +15,14 @@ from lbproxy.cache.face import Face, Part
 from lbproxy.cache.ranges import UNSATISFIABLE, content_range, multipart, multipart_type, read_ranges, unsatisfied_range
 from lbproxy.cache.status_field import forwarded, hit
 from lbproxy.cache.updating import fields_of
-from lbproxy.cache.values import COMPRESSIBLE, Query, Stored
+from lbproxy.cache.values import Query, Stored
 from lbproxy.http.dates import date_line
 from lbproxy.http.messages import CHUNKED, Field, RequestHead, ResponseHead
 from lbproxy.http.phrases import phrase
 from lbproxy.http.writing import lines_of
 from lbproxy.session.cached import Cached
 from lbproxy.session.changing import edited
-from lbproxy.session.coding import coded_body, coding_for, in_coding
+from lbproxy.session.coding import coded_body, coding_for, depends, in_coding
 from lbproxy.session.shared_cache import SharedCache, length_of
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange
 
 _OK, _NOT_MODIFIED = 200, 304
+# What the backend has just made or confirmed.
+_VOUCHED = ("miss", "revalidated")
 _RANGE = b"range"
 
 
@@ -88,13 +90,15 @@ def _serve(
     if usual:
         face = cache.faces.get((stored, coding))
         if face is not None and face.second == second and face.plan is plan:
+            if coding != stored.coding:
+                exchange.note_coding(coding, stored.body, face.body)
             exchange.present(face)
             return
     body = stored.body
     if compression is not None and coding != stored.coding:
         body = coded_body(exchange.world, stored, coding, compression)
         exchange.note_coding(coding, stored.body, body)
-    face = _face(exchange, stored, query, body, coding, now, told, collapsed=collapsed)
+    face = _face(exchange, stored, query, body, coding, now, word, told, collapsed=collapsed)
     if usual and isinstance(body, bytes):
         face.plan = plan
         cache.remember(stored, coding, face)
@@ -111,6 +115,7 @@ def _face(
     body: AnyBody,
     coding: bytes,
     now: float,
+    word: str,
     told: bytes | None,
     *,
     collapsed: bool,
@@ -121,7 +126,8 @@ def _face(
     caching = plan.caching
     age = max(0, int(now - stored.born))
     # That there is an Age says that the backend was not asked for this one (RFC 9111, section 5.1).
-    extra = b"" if told is not None and not age else b"Age: %d\r\n" % age
+    vouched = told is not None and word in _VOUCHED and not age
+    extra = b"" if vouched else b"Age: %d\r\n" % age
     if caching is not None and caching.settings.told:
         if collapsed:
             extra += forwarded("uri-miss", collapsed=True)
@@ -129,9 +135,11 @@ def _face(
             extra += hit(floor(stored.fresh_until - now)) if told is None else told
     lines = stored.lines
     fields: list[Field] | None = None
-    compressible = bool(stored.flags & COMPRESSIBLE)
-    if plan.compression is not None and (compressible or coding != stored.coding):
-        fields = in_coding(fields_of(lines), stored.coding, coding, compressible=compressible)
+    compression = plan.compression
+    if compression is not None:
+        varies = depends(compression, stored)
+        if varies or coding != stored.coding:
+            fields = in_coding(fields_of(lines), stored.coding, coding, varies=varies)
     if plan.response_edits is not None or front.hsts:
         fields, extra = edited(exchange, fields_of(lines) if fields is None else fields, extra)
     if fields is not None:

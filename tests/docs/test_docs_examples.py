@@ -8,6 +8,7 @@ Ports and paths are exchanged for ones of the test; in outputs any number stands
 
 from __future__ import annotations
 
+import ast
 import configparser
 import http.client
 import os
@@ -42,6 +43,7 @@ from lbproxy.model_tls import Profile
 from lbproxy.net.tls import failures
 from lbproxy.net.tls.profiles import SUITES
 from lbproxy.preamble import header
+from lbproxy.service import caching
 from lbproxy.service.formats import encoder_of
 from lbproxy.session.exchange_record import ExchangeRecord
 from lbproxy.session.phases import PHASES
@@ -144,7 +146,11 @@ class Scene:
     def _do(self, commands: str) -> None:
         """Run shell commands that prepare something."""
         done = subprocess.run(
-            ["/bin/sh", "-e", "-c", commands], cwd=self.directory, capture_output=True, timeout=PATIENCE, check=False
+            ["/bin/sh", "-e", "-c", self._ours(commands)],
+            cwd=self.directory,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
 
@@ -232,15 +238,17 @@ def scene(directory: Path) -> Iterator[Scene]:
 
 
 def test_the_documents_with_commands_are_these() -> None:
-    pages = ("balancing", "http", "records", "routing", "running", "sticky", "tls")
+    pages = ("balancing", "caching", "compression", "http", "records", "routing", "running", "sticky", "tls")
     assert {"README.md", *(f"docs/{page}.md" for page in pages)} <= set(map(name_of, SCENES))
     assert sum(block.runs for document in SCENES for block in blocks(document)) >= 25
 
 
 @pytest.mark.parametrize("document", SCENES, ids=name_of)
 def test_the_commands_of_a_document_say_what_it_says(document: Path, tmp_path: Path) -> None:
-    for tool in ("curl", "openssl"):
-        used = any(block.runs and re.search(rf"^(\$ )?{tool} ", block.text, re.MULTILINE) for block in blocks(document))
+    for tool in ("curl", "openssl", "gzip"):
+        used = any(
+            block.runs and re.search(rf"^(\$ )?(.*\| )?{tool} ", block.text, re.MULTILINE) for block in blocks(document)
+        )
         if used and shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: the commands of this document were not run")
     with scene(tmp_path) as played:
@@ -276,6 +284,7 @@ def test_the_questions_about_records_are_answered(tmp_path: Path) -> None:
     failed["tries"] = [{"backend": "web2", "address": "10.0.0.1:1", "error": "refused", "ms": 1.0, "class": "A"}]
     failed["tls_error"] = "not_tls"
     late = dict(found[2], path="/late", status=504, outcome="response_timeout", t_total_ms=60000.5)
+    late |= {"cache": "miss", "cache_reason": "Set-Cookie", "bytes_plain": 4000, "bytes_packed": 900}
     with (tmp_path / "records.log").open("ab") as file:
         file.write(msgspec.json.encode(failed) + b"\n" + msgspec.json.encode(late) + b"\n")
     answers = []
@@ -295,6 +304,8 @@ def test_the_questions_about_records_are_answered(tmp_path: Path) -> None:
     assert '["/late",60000.5]' in answers[7]
     assert answers[8].split() == ["1", "not_tls"]
     assert answers[9].split() == ["1", "web2", "refused"]
+    assert answers[10].split() == ["1", "miss", "Set-Cookie"]
+    assert answers[11] == "3100\n"
 
 
 def shown_records() -> tuple[dict[str, object], dict[str, object]]:
@@ -404,7 +415,7 @@ def test_the_rules_that_requests_break_are_all_there() -> None:
         for place in ("http", "session", "net")
         for path in (ROOT / "lbproxy" / place).rglob("*.py")
     )
-    assert {row[0] for row in rows("records.md", "Rules")} == set(re.findall(r'"([FSTCBWL])\d\d?"', sources))
+    assert {row[0] for row in rows("records.md", "Rules")} == set(re.findall(r'"([FSTCBWLR])\d\d?"', sources))
 
 
 def test_the_classes_of_tries_are_all_there() -> None:
@@ -431,6 +442,47 @@ def test_the_limits_have_the_defaults_and_answers_that_the_document_says() -> No
         assert (outcome, status) in known, key
         number, _, unit = default.partition(" ")
         assert defaults[key] == (None if default == "none" else int(number) * units[unit]), key
+
+
+def test_the_words_of_the_cache_are_all_there() -> None:
+    assert {row[2] for row in rows("caching.md", "Cache-Status")} == set(caching._WORDS)
+
+
+def test_the_reasons_why_nothing_is_stored_are_all_there() -> None:
+    places = ("cache/storing.py", "session/caching.py", "session/lookup.py", "session/fetching.py")
+    known = set().union(*(_reasons(ROOT / "lbproxy" / place) for place in places))
+    known -= {"", "uri-miss", "vary-miss", "miss"}  # why a backend is asked at all, and a word of the record
+    tables = [*rows("caching.md", "Reason"), *rows("caching.md", "Reason of a request")]
+    listed = [cell.strip(" `") for row in tables for cell in row[0].split(",")]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == known
+
+
+def _reasons(module: Path) -> set[str]:
+    """What functions of a module return, or call a reason, as the document writes it."""
+    found: set[str] = set()
+
+    def gather(value: ast.expr | None) -> None:
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            found.add(value.value)
+        elif isinstance(value, ast.JoinedStr):
+            parts = [str(part.value) if isinstance(part, ast.Constant) else "" for part in value.values]
+            found.add("".join(parts) + {"status ": "NUMBER", "Vary: ": "NAME"}["".join(parts)])
+        elif isinstance(value, ast.IfExp):
+            gather(value.body)
+            gather(value.orelse)
+        elif isinstance(value, ast.BoolOp):
+            for one in value.values:
+                gather(one)
+
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Return):
+            gather(node.value)
+        elif isinstance(node, ast.Assign):
+            names = [getattr(one, "id", getattr(one, "attr", "")) for one in node.targets]
+            if {"reason", "verdict", "refused"} & set(names):
+                gather(node.value)
+    return found
 
 
 def test_the_placeholders_are_all_there() -> None:

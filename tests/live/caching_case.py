@@ -50,8 +50,8 @@ class Ask:
     and no field named in `lacks`, an Age of at least `age`, the body `text`, `early` interim answers, and the fields
     named in `kept` as the origin sent them first. The origin must have seen the `seen` lines and the method `by`.
 
-    A request that goes wrong says nothing about the cache when `prepares` is set, nor does one that comes from the wrong
-    place with `unless_placed`. `pause` (seconds) is before the next request.
+    A request that goes wrong says nothing about the case when `prepares` is set, nor does one that is answered from the
+    wrong place with `unless_placed`. `pause` (seconds) is before the next request.
     """
 
     answer: Lines = ()

@@ -1,4 +1,4 @@
-"""Cases about what else an answer says of itself: directives, its status, targeted fields, and being stale."""
+"""Cases about what else an answer says of itself: directives, its status, and targeted fields."""
 
 from __future__ import annotations
 
@@ -23,18 +23,6 @@ from tests.live.caching_case import (
 _EXPIRES = "Expires: @10000"
 _TAG = 'ETag: "abcd"'
 _LONG_NO_CACHE = "Cache-Control: max-age=10000, no-cache"
-
-
-def _survives(id: str, newer: str) -> Case:
-    """An older answer that is there when a newer one must not be stored. Stale by then, it makes room for asking."""
-    return case(
-        id,
-        QUESTION,
-        first("Cache-Control: max-age=1, stale-if-error=60", "A: 1", pause=LATER),
-        first(f"Cache-Control: {newer}", "A: 2"),
-        Ask(dies=True, expect=Expect.STORED, got=("A: 1",)),
-        needs="stale-if-error-when-closed",
-    )
 
 
 DIRECTIVES = (
@@ -77,8 +65,6 @@ DIRECTIVES = (
         ),
         Ask(expect=Expect.BY_ETAG),
     ),
-    _survives("older-answer-survives-no-store", "no-store"),
-    _survives("older-answer-survives-private", "private"),
 )
 
 
@@ -155,50 +141,4 @@ TARGETED = (
         QUESTION,
         Ask(answer=(LONG, "CDN-Cache-Control: foo"), got=("CDN-Cache-Control: foo",)),
     ),
-)
-
-
-def _not_when_closed(id: str, value: str) -> Case:
-    """Stale, and the origin does not answer: any error will do, the stored answer will not."""
-    return case(
-        id,
-        REQUIRED,
-        first(f"Cache-Control: max-age=1, {value}", pause=LATER),
-        Ask(dies=True, wanted=None, lacks=("X-Origin-Step",)),
-    )
-
-
-def _instead(id: str, value: str, **failure: object) -> Case:
-    again = Ask(expect=Expect.STORED, wanted=200, **failure)  # type: ignore[arg-type]  # as it comes
-    return case(id, QUESTION, first(f"Cache-Control: max-age=1{value}", pause=LATER), again)
-
-
-STALE = (
-    case(
-        "stale-while-revalidate",
-        OPTIONAL,
-        first("Cache-Control: max-age=1, stale-while-revalidate=3600", 'ETag: "abc"', pause=LATER),
-        Ask(expect=Expect.STORED),
-    ),
-    case(
-        "stale-while-revalidate-ends",
-        REQUIRED,
-        first("Cache-Control: max-age=1, stale-while-revalidate=3", 'ETag: "abc"', pause=LATER),
-        Ask(
-            answer=("Cache-Control: no-cache", 'ETag: "def"'),
-            expect=Expect.STORED,
-            prepares=True,
-            pause=LATER,
-        ),
-        Ask(expect=Expect.ORIGIN),
-        needs="stale-while-revalidate",
-    ),
-    _instead("stale-when-closed", "", dies=True),
-    _instead("stale-when-503", "", status=503),
-    _instead("stale-if-error-when-closed", ", stale-if-error=60", dies=True),
-    _instead("stale-if-error-when-503", ", stale-if-error=60", status=503),
-    _not_when_closed("not-stale-with-must-revalidate", "must-revalidate, stale-if-error=60"),
-    _not_when_closed("not-stale-with-proxy-revalidate", "proxy-revalidate, stale-if-error=60"),
-    _not_when_closed("not-stale-with-no-cache", "no-cache, stale-if-error=60"),
-    _not_when_closed("not-stale-with-s-maxage", "s-maxage=1"),
 )

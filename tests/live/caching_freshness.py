@@ -148,7 +148,7 @@ def _guessed(status: int, *more: str, is_fresh: bool) -> Case:
 
 
 GUESSES = (
-    *(_guessed(status, is_fresh=True) for status in (200, 203, 204, 404, 405, 410, 414, 501)),
+    *(_guessed(status, is_fresh=True) for status in (200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501)),
     *(_guessed(status, is_fresh=False) for status in (201, 202, 403, 502, 503, 504, 599)),
     _guessed(599, "Cache-Control: public", is_fresh=True),
     *(

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -75,9 +75,11 @@ class Demo:
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.said.splitlines() if line.startswith('{"ts"')]
 
-    def type(self, word: str, seconds: float = 10) -> subprocess.CompletedProcess[str]:
-        """Type it."""
-        command = self.command(word).replace("curl ", f"curl -sS -m {seconds} ")
+    def type(
+        self, word: str, seconds: float = 10, instead: tuple[str, str] = ("", "")
+    ) -> subprocess.CompletedProcess[str]:
+        """Type it, with the second of `instead` in place of the first."""
+        command = self.command(word).replace("curl ", f"curl -sS -m {seconds} ").replace(*instead)
         return subprocess.run(
             ["/bin/sh", "-c", command],
             cwd=self.place,
@@ -141,7 +143,9 @@ def test_all_that_the_banner_says_to_type_does_what_it_says(demo: Demo) -> None:
     assert "demo/blue" in demo.type("Watch").stdout
     assert demo.type("Take").stdout == "demo/blue: drain\n"
     assert demo.type("back").stdout.startswith("demo/blue: ")
-    until(lambda: any(one.get("path") == "/echo" and one["listener"] == "demo-tls" for one in demo.records), "records")
+    # That of the stream comes when the next event finds nobody.
+    last = {("demo-tls", "/echo"), ("demo", "/stream")}
+    until(lambda: last <= {(one["listener"], one.get("path")) for one in demo.records}, "records")
     hidden = [one for one in demo.records if (one.get("path"), one.get("method")) == ("/flaky", "GET")]
     assert {one["status"] for one in hidden} == {200}
     assert sum(one["retries"] for one in hidden) >= 1
@@ -155,6 +159,56 @@ def test_all_that_the_banner_says_to_type_does_what_it_says(demo: Demo) -> None:
     assert "warn" not in demo.said, demo.said
 
 
+def test_what_the_banner_says_of_the_cache_is_so(demo: Demo) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: the commands of the demo were not run")
+    quick = ("/report", "/report?seconds=0.1")
+    first, second = told(demo.type("Cached", instead=quick).stdout), told(demo.type("Cached", instead=quick).stdout)
+    assert first.status.endswith("; fwd=uri-miss; stored")
+    assert "; hit; ttl=" in second.status
+    assert first.text == second.text
+    basket = [told(demo.type("Not stored").stdout) for _ in range(2)]
+    assert {one.status for one in basket} == {'lbproxy; fwd=uri-miss; detail="Set-Cookie"'}
+    assert basket[0].text != basket[1].text
+    packed, plain = (int(demo.type("Packed", instead=one).stdout) for one in (("", ""), ("gzip", "identity")))
+    assert packed < plain / 5
+    assert f"plain it has {plain} bytes" in demo.said
+    crowd = demo.type("A thousand", instead=("?[", "?seconds=0.2&["))
+    assert re.fullmatch(r" *1000 hello from (blue|green|orange), .*\n", crowd.stdout), crowd.stderr
+    assert re.search(r"^hits +\d{3}$", demo.type("The cache").stdout, re.MULTILINE)
+
+
+def test_news_go_on_when_their_backend_is_broken_and_say_so(demo: Demo) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: the commands of the demo were not run")
+    fresh = told(demo.type("Stale, not down").stdout)
+    assert fresh.status.endswith("; stored")
+    assert demo.type("Break them").stdout == "teal is broken\n"
+    config = ("cache stat", "cache purge --soft --all")  # two seconds later
+    assert "marked stale" in demo.type("The cache", instead=config).stdout
+    stale = told(demo.type("Stale, not down").stdout)
+    assert stale == (fresh.text, "lbproxy; fwd=stale; fwd-status=503")
+    assert demo.type("Break them", instead=("-X POST ", "")).stdout == "That takes a POST.\n"
+    assert demo.type("Break them", instead=("/break", "/mend")).stdout == "teal is mended\n"
+    mended = told(demo.type("Stale, not down").stdout)
+    assert mended.status.endswith("; fwd=stale; fwd-status=200; stored")
+    assert mended.text != fresh.text
+
+
+class Told(NamedTuple):
+    """The text of an answer, and its Cache-Status."""
+
+    text: str
+    status: str
+
+
+def told(answer: str) -> Told:
+    """What curl -i has written."""
+    head, _, text = answer.partition("\n\n")
+    found = re.search(r"^Cache-Status: (.*)$", head, re.MULTILINE)
+    return Told(text, "" if found is None else found[1])
+
+
 def test_a_browser_gets_the_page_and_a_websocket(demo: Demo) -> None:
     found = re.search(r"http://127\.0\.0\.1:(\d+)/ ", demo.said)
     assert found is not None
@@ -166,11 +220,18 @@ def test_a_browser_gets_the_page_and_a_websocket(demo: Demo) -> None:
         assert "This page came from <strong>" in page
         assert not re.search(r"@\w+@|(src|href)=.(https?:)?//", page)
         # Everything that the page asks for is there.
-        for path in sorted(set(re.findall(r'(?:data-ask=|href=|fetch\(|EventSource\()"(/[^"]*)"', page)) - {"/stream"}):
-            connection.request("GET", path, headers={"Accept": "application/json"})
+        asked = r'(?:data-(?:ask|watch|weigh|crowd|post)=|href=|fetch\(|EventSource\()"(/[^"]*)"'
+        quick = {"/report": "?seconds=0", "/popular": "?seconds=0"}
+        for path in sorted(set(re.findall(asked, page)) - {"/stream"}):
+            connection.request("GET", path + quick.get(path, ""), headers={"Accept": "application/json"})
             answer = connection.getresponse()
             answer.read()
-            assert answer.status == {"/late": 504, "/secure": 307}.get(path, 200), path
+            switches = {"/news/break": 405, "/news/mend": 405}
+            assert answer.status == {"/late": 504, "/secure": 307, **switches}.get(path, 200), path
+        connection.request("GET", "/report?seconds=0", headers={"Accept": "text/html"})
+        answer = connection.getresponse()
+        assert "Asked again just now" in answer.read().decode()
+        assert answer.headers["Cache-Status"].endswith("; stored")
     finally:
         connection.close()
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as client, client.makefile("rb") as source:

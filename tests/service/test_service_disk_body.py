@@ -146,7 +146,7 @@ def test_a_file_that_has_lost_its_end_cannot_be_loaded(place: Place) -> None:
     assert not body.ready(500, 1000)
 
 
-def test_the_file_stays_open_until_nobody_has_the_body(place: Place) -> None:
+def test_the_file_stays_open_until_nobody_has_the_body(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.start()
     body = large(place)
     descriptor = body.descriptor()
@@ -154,13 +154,18 @@ def test_the_file_stays_open_until_nobody_has_the_body(place: Place) -> None:
     place.settle()
     assert place.bodies() == []
     assert os.pread(descriptor, len(LARGE), 0) == LARGE
-    other: list[bytes | None] = []
-    del body
-    # Closed in a thread, after which there is something to wait for.
-    threads = place.disk._loads._threads
-    for _ in range(threads._count):
-        threads.tell(lambda: place.reactor.callFromThread(other.append, b""))
-    place.reactor.until(lambda: len(other) == threads._count and not is_open(descriptor))
+    closed: list[int] = []
+    close = os.close
+
+    def noticed(number: int) -> None:
+        close(number)
+        place.reactor.callFromThread(closed.append, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", noticed)
+        del body
+        place.reactor.until(lambda: descriptor in closed)
+    assert not is_open(descriptor)
 
 
 def test_after_the_end_nothing_is_loaded_but_what_is_open_can_be_sent(place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from lbproxy.cache.body import Body
 from lbproxy.cache.values import Stored
 from lbproxy.model_cache import DiskSettings
+from lbproxy.service import disk_store
 from lbproxy.service.disk_body import OpenBody
 from tests.service.disk_rig import Place, answer, same
 
@@ -382,3 +384,39 @@ def test_too_many_open_files_cost_hits(place: Place) -> None:
     assert place.disk.begin(None) is None
     del first
     assert contents(place.load(URL + b"2")) == LARGE
+
+
+def test_purges_that_a_disk_does_not_come_to_become_one_of_all(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_store, "_MOST_CHANGES", 3)
+    place.start()
+    for number in range(9):
+        place.keep(URL + b"%d" % number)
+    gate = threading.Event()
+    place.disk._threads.tell(gate.wait)
+    for number in range(8):
+        place.disk.drop(URL + b"%d" % number)
+    assert not place.disk.keep(answer(URL), ())
+    assert place.disk._changes - place.disk._writing.came == 4
+    gate.set()
+    assert place.load(URL + b"8") is None
+    place.settle()
+    assert place.disk.files == len(place.bodies()) == 0
+    assert place.disk._purges.unsettled() == place.disk._purges.settled() == []
+    stored = place.keep(URL)
+    assert same(place.load(URL), stored)
+
+
+def test_the_end_does_not_wait_for_a_disk_that_does_not_answer(place: Place) -> None:
+    place.start()
+    gate = threading.Event()
+    place.disk._threads.tell(gate.wait)
+    assert place.disk.keep(answer(URL), ())
+    ended: list[None] = []
+    place.disk.stop().addCallback(ended.append)
+    place.reactor.advance(4.9)
+    assert ended == []
+    place.reactor.advance(0.2)
+    assert ended == [None]
+    gate.set()
+    place.start()
+    assert not place.disk.find(URL)
