@@ -30,8 +30,8 @@ class CacheDesk(Protocol):
     def status(self) -> dict[str, Any]:
         """How the cache does, as plain values. What `lbproxy cache stat` shows of it:
 
-        "memory": {"used", "limit" (bytes), "objects", "evicted"}; "disk": None, or {"used", "limit" (bytes), "files",
-        "written", "loads", "evicted", "dropped", "errors", "error" (the last one's sentence or None)};
+        "memory": {"used", "limit" (bytes), "objects", "evicted"}; "disk": None, or {"open", "used", "limit" (bytes),
+        "files", "written", "loads", "evicted", "dropped", "errors", "error" (the last one's sentence or None)};
         "requests": how many were "hit", "stale", "updating", "revalidated", "miss", "bypass";
         "collapsed": how many waited for the answer to another one; "bans": how many there are.
         """

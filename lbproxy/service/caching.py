@@ -225,6 +225,7 @@ def _disk_status(disk: Disk, settings: DiskSettings | None) -> dict[str, Any]:
     told = disk.status()
     counts: dict[str, Any] = {word: told.get(word, 0) for word in _COUNTED}
     return {
+        "open": told["open"],
         "used": told["bytes"],
         "limit": 0 if settings is None else settings.size,
         "files": told["files"],

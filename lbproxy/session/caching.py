@@ -38,7 +38,7 @@ _TARGETS = frozenset(
     }
 )
 _RANGE = b"range"
-_ABOUT_HOST = (b"X-Forwarded-Host: ", b"X-Forwarded-Prefix: ")
+_ABOUT_HOST = (b"X-Forwarded-Host: ", b"X-Forwarded-Port: ", b"X-Forwarded-Prefix: ")
 # What these ask is meant for the backend (RFC 9111, section 4.3.2).
 _PRECONDITIONS = frozenset({b"if-match", b"if-unmodified-since"})
 
@@ -185,7 +185,8 @@ def told_about_host(exchange: Account, head: RequestHead) -> bytes:
         return b""
     usual = b"X-Forwarded-Host: %b\r\n" % head.authority
     lines = [line + b"\r\n" for line in intro.lines.split(b"\r\n")]
-    told = [line for line in lines if line.startswith(_ABOUT_HOST) and line != usual]
+    port = b"X-Forwarded-Port: %b\r\n" % exchange.conversation.facts.port
+    told = [line for line in lines if line.startswith(_ABOUT_HOST) and line not in (usual, port)]
     told += [b"host" for line in lines if line.startswith(b"Forwarded: ") and b"host=" in line.lower()]
     return b"\n" + b"".join(told).replace(b"\r\n", b";") if told else b""
 

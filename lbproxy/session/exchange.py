@@ -23,9 +23,10 @@ from lbproxy.session.changing import outgoing, response_changes
 from lbproxy.session.coding import recoded, unpacked_request
 from lbproxy.session.exchange_deadlines import RATE_GRACE
 from lbproxy.session.fetching import answered as answered_for
-from lbproxy.session.fetching import rescued, told_of
+from lbproxy.session.fetching import rescued
+from lbproxy.session.finding import look_up
 from lbproxy.session.http_seams import BackendStream
-from lbproxy.session.lookup import SAFE, leave, look_up
+from lbproxy.session.lookup import SAFE
 from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL, WAITING
 from lbproxy.session.plans import plan_of
 from lbproxy.session.repeating import Replay, idempotent
@@ -33,6 +34,7 @@ from lbproxy.session.repetition import Repetition
 from lbproxy.session.secured import TlsFacts
 from lbproxy.session.settling import settle
 from lbproxy.session.shared_cache import length_of
+from lbproxy.session.waiting import leave
 
 # Interim answers that are passed on before it is too much (threats.md C11).
 _MOST_INTERIM = 16
@@ -271,7 +273,7 @@ class Exchange(Repetition):
         if self.timeouts.response_body_idle < self.conversation.look:
             self.within(self.timeouts.response_body_idle)
         if lookup is not None:
-            extra += told_of(lookup)
+            extra += lookup.tells(detail=lookup.refused)
         self.stream.respond(answer, length, lines, extra)
 
     def _change_protocol(self, answer: ResponseHead, lines: bytes | None, extra: bytes) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from lbproxy import errors
 from lbproxy.errors import TryError
 from lbproxy.session.deadlines import STALL_LOOKS
-from lbproxy.session.lookup import stop_waiting
 from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL, WAITING
+from lbproxy.session.waiting import stop_waiting
 
 if TYPE_CHECKING:
     from lbproxy.session.exchange import Exchange

@@ -7,40 +7,26 @@ that leaves takes nothing away. All who wait read from what has come. Only what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lbproxy.cache.body import LEAD, AnyBody, Body
+from lbproxy.cache.body import Body
 from lbproxy.cache.values import Stored
-from lbproxy.errors import (
-    BACKEND_CLOSED,
-    BACKEND_CUT,
-    BAD_RESPONSE,
-    BODY_IDLE,
-    CLIENT_GONE_IN_DATA,
-    OK,
-    RESPONSE_TIMEOUT,
-    Outcome,
-)
+from lbproxy.errors import BACKEND_CLOSED, BACKEND_CUT, BAD_RESPONSE, BODY_IDLE, OK, RESPONSE_TIMEOUT, Outcome
 from lbproxy.http.messages import RequestHead
 from lbproxy.session.arriving import Arriving
 from lbproxy.session.detached import NOWHERE, Detached, Nowhere
-from lbproxy.session.fetching import serve_others
-from lbproxy.session.lookup import prepare_refresh, wake
 from lbproxy.session.phases import DATA, OVER
+from lbproxy.session.refreshing import Refresh
 from lbproxy.session.serving import serve
-from lbproxy.session.shared_cache import GrowingFile, length_of
+from lbproxy.session.shared_cache import length_of
+from lbproxy.session.sharing import serve_others
+from lbproxy.session.sinks import Sink
+from lbproxy.session.waiting import wake
 
 if TYPE_CHECKING:
     from lbproxy.cache.collapse import Flight
     from lbproxy.session.exchange import Exchange
     from lbproxy.session.lookup import Lookup
-
-
-# A body of unknown length is written to a file as well from here on, and a file may be so far behind (bytes).
-_SPILL = _BEHIND = 1024 * 1024
-OpenFile = Callable[[int | None], GrowingFile | None]
-
 
 # What the client who has asked is told where nothing has gone out yet.
 _UNSAID = {BACKEND_CUT: BACKEND_CLOSED, BODY_IDLE: RESPONSE_TIMEOUT}
@@ -125,7 +111,7 @@ class Fill(Detached):
         """See Exchange."""
         stored, self._stored = self._stored, None
         leader, self._leader = self._leader, None
-        if self.phase != OVER and stored is not None and isinstance(self.stream, _Sink):
+        if self.phase != OVER and stored is not None and isinstance(self.stream, Sink):
             body = stored.body
             if not isinstance(body, bytes) and not body.complete and not body.failed:
                 self.stream.fail()
@@ -142,7 +128,7 @@ class Fill(Detached):
     def _keep(self) -> None:
         """Put it into the store."""
         stored, lookup, sink = self._stored, self._lookup, self.stream
-        if stored is None or lookup is None or not isinstance(sink, _Sink):
+        if stored is None or lookup is None or not isinstance(sink, Sink):
             return
         body = sink.finish()
         if body is not None:
@@ -171,123 +157,10 @@ class Fill(Detached):
     def go_on_reading(self) -> None:
         """There is room for more of the body."""
         sink = self.stream
-        if self.phase != OVER and self.backend_side is not None and isinstance(sink, _Sink):
+        if self.phase != OVER and self.backend_side is not None and isinstance(sink, Sink):
             sink.full = False
             sink.moved = self.world.clock()
             self.backend_side.go_on_reading()
-
-
-class _Sink(Nowhere):
-    """Where the bytes of the body go: into a body in memory, and into a file as well once they are many. While it is
-    `full` the backend is not read.
-    """
-
-    __slots__ = ("_file", "_fill", "_most", "_open_file", "full", "into", "kept")
-
-    def __init__(self, body: Body, file: GrowingFile | None, most: int, open_file: OpenFile) -> None:
-        """`most` bytes may be kept in memory; `open_file` makes a file for a body of unknown length."""
-        super().__init__()
-        self.into = body
-        self.kept = True
-        self.full = False
-        self._file = file
-        self._most = most
-        self._open_file = open_file
-        self._fill: Fill | None = None
-
-    def use(self, fill: Fill) -> None:
-        """This is whose body it is."""
-        self._fill = fill
-        if self._file is not None:
-            self._pass_on(self._file)
-
-    def take(self, data: bytes | memoryview) -> bool:
-        """See BodySink."""
-        body, data = self.into, bytes(data)
-        body.add(data)
-        file, more = self._file, True
-        if file is not None:
-            more = file.add(data)
-        elif self.kept and body.expected < 0 and body.length > min(_SPILL, self._most):
-            self._file = file = self._open_file(None)
-            if file is not None:
-                more = file.add(body.whole())
-            self._open_file = _no_file
-        if not body.passing and body.length > self._most:
-            self._pass_on(file)
-        self.full = not more or (body.passing and body.lead > LEAD + _BEHIND)
-        return not self.full
-
-    @property
-    def held(self) -> int:
-        """See ClientStream: what the backend waits for its readers with. A file that is slow is not one of them."""
-        if not self.full:
-            return 0
-        body, file = self.into, self._file
-        return body.lead - (0 if file is None or file.failed else body.length - file.length)
-
-    def finish(self) -> AnyBody | None:
-        """All of it has come: what is to be stored of it, None for nothing."""
-        body, file = self.into, self._file
-        if not body.passing:
-            if file is not None:
-                file.fail()  # it was shorter than it might have been
-            body.finish()
-            return body.whole()
-        if file is not None:
-            file.finish()
-        body.finish()
-        return file if file is not None and not file.failed else None
-
-    def fail(self) -> None:
-        """It will never be whole."""
-        if self._file is not None:
-            self._file.fail()
-        self.into.fail()
-
-    def _pass_on(self, file: GrowingFile | None) -> None:
-        """It is too long for memory: without a file it is not stored after all, and nobody can join its readers."""
-        fill = self._fill
-        if fill is None:
-            return
-        if file is None:
-            self.kept = False
-            fill.too_long()
-        else:
-            file.on_room = fill.go_on_reading
-            file.wait(_Follower(self.into))
-        self.into.pass_on(self._advanced, file)
-        self._advanced()  # those for whom it was read may have left before
-
-    def _advanced(self) -> None:
-        body, fill = self.into, self._fill
-        if fill is None or body.complete or body.failed:
-            return
-        lost = self._file is None or self._file.failed
-        if lost and not body.readers and fill.has_begun:
-            fill.over(CLIENT_GONE_IN_DATA)  # they have all left, and it is for nobody else
-        elif self.full and body.lead <= (LEAD if lost else LEAD + _BEHIND) // 2:
-            fill.go_on_reading()
-
-
-class _Follower:
-    """Tells a body that more of its file has been written."""
-
-    __slots__ = ("_body",)
-
-    position = 0
-    may_lag = True
-
-    def __init__(self, body: Body) -> None:
-        self._body = body
-
-    def more(self) -> None:
-        """See BodyReaderLike."""
-        self._body.advanced()
-
-
-def _no_file(_: int | None) -> None:
-    return None
 
 
 class Filling:
@@ -308,8 +181,8 @@ class Filling:
         """Store the answer that `leader` is being told of, and serve it and those who wait from there."""
         body, cache = arriving.stored.body, lookup.cache
         assert isinstance(body, Body)  # it is coming
-        open_file = _no_file if cache.disk is None else cache.disk.begin
-        sink = _Sink(body, arriving.file, cache.settings.max_object, open_file)
+        open_file = None if cache.disk is None else cache.disk.begin
+        sink = Sink(body, arriving.file, cache.settings.max_object, open_file)
         fill = Fill(leader, sink)
         sink.use(fill)
         fill.store(leader, lookup, arriving)
@@ -318,27 +191,3 @@ class Filling:
         """Have the backend asked about a stored answer, without anybody waiting for it."""
         get = head if head.method == b"GET" else head.with_method(b"GET")
         Refresh(original, get).begin_asking(stored, pool)
-
-
-class Refresh(Detached):
-    """Asks the backend about a stored answer in the background (RFC 5861, section 3)."""
-
-    __slots__ = ()
-
-    def __init__(self, original: Exchange, head: RequestHead) -> None:
-        super().__init__(original, Nowhere(), head)
-
-    def begin_asking(self, stored: Stored, pool: str) -> None:
-        """Go, after whatever is done at the moment."""
-        prepare_refresh(self, stored, pool)
-        self.start(pool)
-
-    def over(self, outcome: Outcome, *, cut: bool = False) -> None:
-        """See Exchange. What was of no use is not done again at once."""
-        lookup = self.lookup
-        if self.phase != OVER and lookup is not None and lookup.query is not None:
-            if self.verdict in ("revalidated", "miss"):
-                lookup.cache.rested(lookup.query.key)
-            else:
-                lookup.cache.rest(lookup.query.key, lookup.cache.now())
-        super().over(outcome, cut=cut)

@@ -449,7 +449,13 @@ def test_the_words_of_the_cache_are_all_there() -> None:
 
 
 def test_the_reasons_why_nothing_is_stored_are_all_there() -> None:
-    places = ("cache/storing.py", "session/caching.py", "session/lookup.py", "session/fetching.py")
+    places = (
+        "cache/storing.py",
+        "session/caching.py",
+        "session/finding.py",
+        "session/admitting.py",
+        "session/waiting.py",
+    )
     known = set().union(*(_reasons(ROOT / "lbproxy" / place) for place in places))
     known -= {"", "uri-miss", "vary-miss", "miss"}  # why a backend is asked at all, and a word of the record
     tables = [*rows("caching.md", "Reason"), *rows("caching.md", "Reason of a request")]
@@ -473,6 +479,9 @@ def _reasons(module: Path) -> set[str]:
             gather(value.orelse)
         elif isinstance(value, ast.BoolOp):
             for one in value.values:
+                gather(one)
+        elif isinstance(value, ast.Tuple):
+            for one in value.elts:
                 gather(one)
 
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):

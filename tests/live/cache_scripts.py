@@ -9,6 +9,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from tests.live.peers import PATIENCE
 # What the URLs of the tests begin with, as purges name them.
 SITE = "http://lbproxy.test"
 TEXT = (b"Content-Type", b"text/plain")
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LBPROXY = (sys.executable, "-c", "import sys; from lbproxy.cli import main; sys.exit(main())")
 
 
@@ -33,7 +33,9 @@ def route(cache: str = "true", more: str = "", *, compress: str = "") -> str:
     return f'\n[[route]]\nlistener = "in"\npool = "out"\n{caches}{packs}{more}\n'
 
 
-def caching(live: Live, *backends: object, cache: str = "true", compress: str = "", more: str = "", **where: str) -> int:
+def caching(
+    live: Live, *backends: object, cache: str = "true", compress: str = "", more: str = "", **where: str
+) -> int:
     """Serve these backends through such a route. `where` are further words for Live.serve."""
     where["more"] = route(cache, more, compress=compress) + where.get("more", "")
     return live.serve(*backends, **where)
@@ -141,15 +143,11 @@ def _gzip(body: bytes) -> tuple[bytes, bytes]:
 
 
 def _br(body: bytes) -> tuple[bytes, bytes]:
-    import brotli
-
-    return brotli.decompress(body), b""  # which raises for what is cut off, or has something behind it
+    return import_module("brotli").decompress(body), b""  # which raises for what is cut off, or has something behind it
 
 
 def _zstd(body: bytes) -> tuple[bytes, bytes]:
-    from backports import zstd
-
-    found = zstd.ZstdDecompressor()
+    found = import_module("backports.zstd").ZstdDecompressor()
     plain = found.decompress(body)
     assert found.eof, "it is not complete"
     return plain, found.unused_data
@@ -161,14 +159,9 @@ _UNPACKS: dict[bytes, Callable[[bytes], tuple[bytes, bytes]]] = {b"gzip": _gzip,
 def packed(body: bytes, coding: bytes) -> bytes:
     """A body in this coding, made with libraries directly."""
     if coding == b"br":
-        import brotli
-
-        data: bytes = brotli.compress(body)
-        return data
+        return bytes(import_module("brotli").compress(body))
     if coding == b"zstd":
-        from backports import zstd
-
-        return bytes(zstd.compress(body))
+        return bytes(import_module("backports.zstd").compress(body))
     maker = zlib.compressobj(6, zlib.DEFLATED, 31 if coding == b"gzip" else 15)
     return maker.compress(body) + maker.flush()
 

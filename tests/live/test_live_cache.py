@@ -8,7 +8,6 @@ import socket
 import threading
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import h11
 import pytest
@@ -31,7 +30,7 @@ from tests.live.cache_scripts import (
 )
 from tests.live.harness import until
 from tests.live.http_peers import Answer, Answered, Asked, RawClient, chunked, http_pool, http_site, request
-from tests.live.http_scripts import Gate, Live, Recording, all_at_once, blocks, digest, in_turn, large, once, rest_of
+from tests.live.http_scripts import Gate, Live, Recording, all_at_once, blocks, digest, in_turn, large, rest_of
 from tests.live.http_scripts import live_fixture as live_fixture
 from tests.live.http_scripts import shared_fixture as shared_fixture
 from tests.live.peers import PATIENCE, reset

@@ -6,7 +6,7 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +14,13 @@ import pytest
 
 from tests.live.cache_scripts import SITE, TEXT, cacheable, is_hit, purge, route, stat, told, unpacked
 from tests.live.harness import Lbproxy, Ports, until
-from tests.live.http_peers import Answer, Asked, RawClient, http_site, request
-from tests.live.http_scripts import Live, Recording, all_at_once, blocks, digest, large
+from tests.live.http_peers import Answer, Asked, Chooses, RawClient, http_site, request
+from tests.live.http_scripts import Live, Recording, all_at_once, blocks, digest, large, rest_of
 from tests.live.http_scripts import live_fixture as live_fixture
 from tests.live.http_scripts import shared_fixture as shared_fixture
-from tests.live.peers import short_directory
+from tests.live.tls_peers import Papers
+from tests.live.tls_peers import authority_fixture as authority_fixture
+from tests.live.web_scripts import NAME, https, tls_keys
 
 MIB = 1024 * 1024
 BIG = 3 * MIB + 12_345
@@ -31,6 +33,17 @@ def _table(directory: object, more: str = "", memory: str = 'max_object = "1MiB"
 
 def _big(**options: object) -> Answer:
     return large(BIG, fields=((b"Cache-Control", b"max-age=60"), ETAG, TEXT), **options)
+
+
+def _open(proxy: Lbproxy) -> None:
+    """Wait until the disk is open: before that, what is too large for memory is passed on."""
+    until(lambda: stat(proxy)["disk"]["open"], "it is open")
+
+
+def _serve(live: Live, backend: Recording, top: str, more: str = "", **where: str) -> None:
+    """Go over to this cache, and wait until its disk is open."""
+    live.serve(backend.address, top=top, more=more or route(), **where)
+    _open(live.proxy)
 
 
 def _written(proxy: Lbproxy, count: int) -> None:
@@ -46,7 +59,7 @@ class TestRestart:
         self, start: Callable[..., Lbproxy], ports: Ports, tmp_path: Path
     ) -> None:
         """In order, and after SIGKILL; a purge and its like count beyond it"""
-        answers = {
+        answers: dict[str, Answer | Chooses] = {
             "/page": cacheable(b"page", ETAG, TEXT),
             "/big": _big(),
             "/gone": cacheable(b"gone"),
@@ -58,6 +71,7 @@ class TestRestart:
             port = ports.reserve()
             text = _table(tmp_path / "disk") + http_site(port, backend.address, more=route(compress="true"))
             first = start(text)
+            _open(first)
             with RawClient(port) as client:
                 for path in answers:
                     for kind in (b"a", b"b") if path == "/vary" else (b"",):
@@ -65,10 +79,11 @@ class TestRestart:
                 _written(first, 6)
                 purge(first, url=f"{SITE}/gone")
                 purge(first, url=f"{SITE}/soft", soft=True)
-            first.end()
+            first.stop()
         asked = len(backend.requests)
         for end in ("killed", "stopped"):
             proxy = start(text)
+            _open(proxy)
             with RawClient(port) as client:
                 page = client.ask(target=b"/page")
                 assert (page.body, is_hit(page), page.get(b"etag")) == (b"page", True, ETAG[1])
@@ -79,13 +94,13 @@ class TestRestart:
                     assert client.ask(target=b"/vary", fields=((b"X-Kind", kind),)).body == kind
                 packed = client.ask(target=b"/page", fields=((b"Accept-Encoding", b"identity;q=0, gzip"),))
                 assert unpacked(packed.body, packed.get(b"content-encoding")) == b"page"
-                for path in (b"/gone", b"/soft", b"/short"):
-                    assert client.ask(target=path).status in (502, 503), path
+                for gone in (b"/gone", b"/soft", b"/short"):
+                    assert client.ask(target=gone).status in (502, 503), gone
             if end == "killed":
                 proxy.process.kill()
                 proxy.wait()
             else:
-                proxy.end()
+                proxy.stop()
         assert len(backend.requests) == asked
 
 
@@ -94,7 +109,7 @@ class TestLargeBodies:
     def test_many_read_one_while_it_comes_and_later(self, live: Live, tmp_path: Path, framing: str) -> None:
         """Three times what memory may hold, by hash; one of them slowly"""
         backend = live.recording({"/": _big(framing=framing, pause=0.002)})
-        live.serve(backend.address, top=_table(tmp_path), more=route(compress="true"))
+        _serve(live, backend, _table(tmp_path), route(compress="true"))
         slow, clients = live.client(receive_buffer=8192), [live.client() for _ in range(6)]
         slow.send(request())
         backend.wait_for(1)
@@ -116,21 +131,39 @@ class TestLargeBodies:
         assert len(backend.requests) == 1
         assert stat(live.proxy)["memory"]["used"] < MIB
 
+    def test_over_tls_and_to_old_clients(self, live: Live, tmp_path: Path, authority: Papers) -> None:
+        backend = live.recording({"/": _big(framing="chunked")})
+        _serve(live, backend, _table(tmp_path), listener=tls_keys(authority.issue(NAME)))
+        with https(live) as first, https(live) as second:
+            first.send(request(host=NAME.encode()))
+            backend.wait_for(1)
+            second.send(request(host=NAME.encode()))
+            assert [_sum(first), _sum(second)] == [digest(BIG)] * 2
+            _written(live.proxy, 1)
+            first.send(request(host=NAME.encode()) * 2)
+            assert [_sum(first), _sum(first)] == [digest(BIG)] * 2
+        with https(live) as old:
+            old.send(request(host=NAME.encode(), version=b"HTTP/1.0"))
+            head, _, body = old.read_to_end().partition(b"\r\n\r\n")
+        assert b"; hit" in head
+        assert hashlib.sha256(body).hexdigest() == digest(BIG)
+        assert len(backend.requests) == 1
+
     def test_what_is_cut_off_is_no_file(self, live: Live, tmp_path: Path) -> None:
         """K7"""
         backend = live.recording({"/": _big(cut=2 * MIB)})
-        live.serve(backend.address, top=_table(tmp_path), more=route(), pool="outlier = false")
+        _serve(live, backend, _table(tmp_path), pool="outlier = false")
         for _ in range(2):
             with live.client() as client:
                 client.send(request())
-                assert 0 < len(client.read_to_end()) < BIG
+                assert 0 < len(rest_of(client.sock)[0]) < BIG
         assert len(backend.requests) == 2
         until(lambda: _largest(tmp_path) < MIB, "what was written of it has gone")
         assert stat(live.proxy)["disk"]["files"] == 0
 
     def test_a_reader_keeps_what_is_purged(self, live: Live, tmp_path: Path) -> None:
         backend = live.recording({"/": _big()})
-        live.serve(backend.address, top=_table(tmp_path), more=route())
+        _serve(live, backend, _table(tmp_path))
         with live.client() as client:
             client.ask()
         _written(live.proxy, 1)
@@ -176,10 +209,10 @@ class TestFullDisks:
 
         def answer(asked: Asked) -> Answer:
             size = sizes.get(asked.target, 50_000)
-            return large(size, fields=((b"Cache-Control", b"max-age=60"),), framing="length")
+            return large(size, fields=((b"Cache-Control", b"max-age=60"),))
 
         backend = live.recording(answer)
-        live.serve(backend.address, top=_table(tiny), more=route())
+        _serve(live, backend, _table(tiny))
         with live.client() as client:
             for target in (b"/big", *[b"/%d" % number for number in range(20)], b"/big", b"/medium"):
                 got = client.ask(target=target)
@@ -193,13 +226,9 @@ class TestFullDisks:
 
     def test_its_own_limit(self, live: Live, tmp_path: Path) -> None:
         """Files make room for each other, and what is larger than all of it is passed on"""
-        backend = live.recording(lambda asked: _big() if asked.target == b"/big" else large(
-            400_000, fields=((b"Cache-Control", b"max-age=60"),)))  # fmt: skip
-        live.serve(
-            backend.address,
-            top=_table(tmp_path, 'size = "2MiB"', memory='memory = "1MiB"\nmax_object = "500KiB"'),
-            more=route(),
-        )
+        small = large(400_000, fields=((b"Cache-Control", b"max-age=60"),))
+        backend = live.recording({"/big": _big()}, default=small)
+        _serve(live, backend, _table(tmp_path, 'size = "2MiB"', memory='max_object = "500KiB"'))
         with live.client() as client:
             for number in range(20):
                 assert hashlib.sha256(client.ask(target=b"/%d" % number).body).hexdigest() == digest(400_000)
@@ -215,13 +244,15 @@ class TestFullDisks:
         backend = live.recording({"/big": _big(), "/page": cacheable(b"page")})
         place = tmp_path / "place"
         place.mkdir()
-        live.serve(backend.address, top=_table(place), more=route())
-        with ExitStack() as stack:
-            client = stack.enter_context(live.client())
+        _serve(live, backend, _table(place))
+        with live.client() as client:
             client.ask(target=b"/big")
             _written(live.proxy, 1)
             for one in sorted(place.rglob("*"), reverse=True):
-                one.rmdir() if one.is_dir() else one.unlink()
+                if one.is_dir():
+                    one.rmdir()
+                else:
+                    one.unlink()
             place.rmdir()
             for _ in range(3):
                 assert hashlib.sha256(client.ask(target=b"/big").body).hexdigest() == digest(BIG)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 import zlib
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import h11
@@ -57,8 +56,8 @@ class Kind:
     """What the backend answers. `plain` is the text, `framing` how it comes, `coding` how it is coded.
 
     `packs` tells that lbproxy may pack it, `short` that it does so only for who refuses plain bodies, `sealed` that it
-    may not unpack it either. `stored` tells that it may be stored. `ask` is what the client adds, `gets` the status that
-    this brings about.
+    may not unpack it either. `stored` tells that it may be stored. `ask` is what the client adds, `gets` the status
+    that this brings about.
     """
 
     fields: tuple[tuple[bytes, bytes], ...] = (KEEP,)
@@ -153,7 +152,7 @@ def _look_at_content(answer: Answered, kind: Kind, accept: bytes | None, method:
         assert _varies(answer), "it depends on Accept-Encoding"
     elif kind.coding is not None:
         readable = kind.sealed or b"gzip" in (accept or b"")
-        assert coding == (b"gzip" if readable or method == b"HEAD" and coding else None), answer.head
+        assert coding == (b"gzip" if readable or (method == b"HEAD" and coding) else None), answer.head
     else:
         assert not recoded
     etag = answer.get(b"etag")
@@ -244,7 +243,9 @@ def test_the_matrix(live: Live, name: str, caches: bool) -> None:
             elif hit:
                 same = got[target, accept]
                 for field in (b"content-encoding", b"etag", b"vary", b"content-length", b"accept-ranges"):
-                    assert answer.all(field) == same.all(field) or field in (b"content-length",) and same.all(b"transfer-encoding")
+                    assert answer.all(field) == same.all(field) or (
+                        field in (b"content-length",) and same.all(b"transfer-encoding")
+                    )
 
     for number, accept in enumerate(ACCEPTS):
         target = b"/%d" % number
@@ -268,7 +269,9 @@ class TestOwnAnswers:
 
     @pytest.mark.parametrize("accept", ACCEPTS)
     @pytest.mark.parametrize("caches", [False, True], ids=["uncached", "cached"])
-    def test_fixed_answers_and_error_pages(self, live: Live, tmp_path: Path, accept: bytes | None, caches: bool) -> None:
+    def test_fixed_answers_and_error_pages(
+        self, live: Live, tmp_path: Path, accept: bytes | None, caches: bool
+    ) -> None:
         page, sorry = tmp_path / "page.html", tmp_path / "sorry.html"
         page.write_bytes(b"<p>page</p>" + WORDS)
         sorry.write_bytes(b"<p>sorry</p>" + WORDS)
@@ -276,7 +279,7 @@ class TestOwnAnswers:
         error = f"error_pages = {{ 502 = '{sorry}' }}"
         fixed = f"path = '/fixed'\nanswer = {{ file = '{page}' }}\ncompress = true\n"
         more = f'\n[[route]]\nlistener = "in"\n{fixed}'
-        more += f"\n[[route]]\nlistener = \"in\"\npath = '/short'\nanswer = {{ body = 'short' }}\ncompress = true\n"
+        more += "\n[[route]]\nlistener = \"in\"\npath = '/short'\nanswer = { body = 'short' }\ncompress = true\n"
         more += route("true" if caches else "", error, compress="true")
         live.serve(f"127.0.0.1:{dead}", more=more, pool="outlier = false")
         best = ACCEPTS[accept]
@@ -417,7 +420,9 @@ class TestStreams:
     def test_events_are_sent_on_one_by_one(self, live: Live, coding: bytes, caches: bool) -> None:
         events = [b"data: %d\n\n" % number for number in range(5)]
         body = Stepwise(live.stack, *events)
-        backend = live.recording({"/": body.answer((b"Content-Type", b"text/event-stream"), cc=b"no-store", chunked=True)})
+        backend = live.recording(
+            {"/": body.answer((b"Content-Type", b"text/event-stream"), cc=b"no-store", chunked=True)}
+        )
         caching(live, backend.address, cache="true" if caches else "", compress="{ events = true }")
         with live.client() as client:
             client.send(request(fields=((b"Accept-Encoding", coding),)))
@@ -430,7 +435,9 @@ class TestStreams:
 
     def test_events_are_plain_unless_asked_for(self, live: Live) -> None:
         body = Stepwise(live.stack, b"data: 1\n\n" * 1000)
-        backend = live.recording({"/": body.answer((b"Content-Type", b"text/event-stream"), cc=b"no-store", chunked=True)})
+        backend = live.recording(
+            {"/": body.answer((b"Content-Type", b"text/event-stream"), cc=b"no-store", chunked=True)}
+        )
         caching(live, backend.address, cache="", compress="true")
         body.all()
         with live.client() as client:
@@ -451,13 +458,9 @@ class _Incremental:
         if coding == b"gzip":
             self._unpack = zlib.decompressobj(31).decompress
         elif coding == b"br":
-            import brotli
-
-            self._unpack = brotli.Decompressor().process
+            self._unpack = import_module("brotli").Decompressor().process
         else:
-            from backports import zstd
-
-            self._unpack = zstd.ZstdDecompressor().decompress
+            self._unpack = import_module("backports.zstd").ZstdDecompressor().decompress
 
     def next_event(self) -> bytes:
         """The next one, once it is there."""
@@ -477,9 +480,7 @@ class _Incremental:
 class TestBackendsThatPack:
     @pytest.mark.parametrize("coding", CODINGS)
     @pytest.mark.parametrize("caches", [False, True], ids=["uncached", "cached"])
-    def test_what_they_packed_is_unpacked_for_who_cannot_read_it(
-        self, live: Live, coding: bytes, caches: bool
-    ) -> None:
+    def test_what_they_packed_is_unpacked_for_who_cannot_read_it(self, live: Live, coding: bytes, caches: bool) -> None:
         fields = (PLAIN_TYPE, KEEP, (b"Content-Encoding", coding), (b"ETag", STRONG), (b"Content-MD5", b"x"))
         backend = live.recording({"/": Answer(body=packed(WORDS, coding), fields=fields)})
         caching(live, backend.address, cache="true" if caches else "", compress="true")
@@ -625,9 +626,13 @@ class TestRequests:
     def test_the_bound_of_the_route_counts_for_what_comes_out(self, live: Live) -> None:
         backend = self._serve(live, more="max_body = '2KiB'")
         with live.client() as client:
-            assert client.ask(b"POST", b"/", ((b"Content-Encoding", b"gzip"),), packed(b"x" * 2048, b"gzip")).status == 200
+            assert (
+                client.ask(b"POST", b"/", ((b"Content-Encoding", b"gzip"),), packed(b"x" * 2048, b"gzip")).status == 200
+            )
         with live.client() as client:
-            assert client.ask(b"POST", b"/", ((b"Content-Encoding", b"gzip"),), packed(b"x" * 2049, b"gzip")).status == 413
+            assert (
+                client.ask(b"POST", b"/", ((b"Content-Encoding", b"gzip"),), packed(b"x" * 2049, b"gzip")).status == 413
+            )
         assert [asked.size for asked in backend.requests if asked.complete] == [2048]
 
     @pytest.mark.parametrize("framing", ["length", "chunked"])

@@ -214,7 +214,7 @@ class FakeDisk:
         self.full = False
 
     def find(self, key: bytes) -> bool:
-        return key in self.there
+        return any(_whole(stored) for stored, _ in self.there.get(key, ()))
 
     def load(
         self,
@@ -248,7 +248,7 @@ class FakeDisk:
         """What was asked for first has been read, or is not there."""
         key, variant_of, then = self.loads.pop(0)
         for stored, vary in self.there.get(key, []):
-            if variant_of(vary) == stored.variant:
+            if variant_of(vary) == stored.variant and _whole(stored):
                 then(copied(stored), vary)
                 return
         then(None, ())
@@ -256,6 +256,11 @@ class FakeDisk:
     def fails(self) -> None:
         """What was asked for first cannot be read."""
         self.loads.pop(0)[2](None, ())
+
+
+def _whole(stored: Stored) -> bool:
+    """Whether its body has been written: before that nobody finds it."""
+    return isinstance(stored.body, bytes) or stored.body.complete
 
 
 def with_disk(**parts: Any) -> tuple[CachingTalk, FakeDisk]:

@@ -552,6 +552,19 @@ class TestConfirmed:
         assert talk.told(waiters[0]) == "lbproxy; fwd=stale; fwd-status=500"
         talk.check_at_rest()
 
+    def test_only_those_get_the_stale_one_who_may(self) -> None:
+        talk = CachingTalk(rules=RouteCacheSettings(honour_clients=True))
+        talk.fetched(fields=MINUTE + ETAG)
+        talk.passes(61)
+        leader = talk.sent(fields="Cache-Control: stale-if-error=600")
+        same, strict = talk.asks(fields="Cache-Control: stale-if-error=600"), talk.asks()
+        talk.answers(leader, status=500, body=b"oops!")
+        assert talk.given(leader) == talk.given(same) == (200, HELLO)
+        assert talk.connects(strict).phase == ANSWER
+        talk.ok(strict, status=500)
+        assert talk.records[-1].status == 500
+        talk.check_at_rest()
+
     def test_one_of_another_version_keeps_them_waiting_for_the_whole(self) -> None:
         talk = CachingTalk()
         talk.fetched(fields=MINUTE + ETAG)

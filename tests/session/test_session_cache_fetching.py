@@ -9,6 +9,7 @@ import pytest
 from lbproxy import errors
 from lbproxy.errors import TryError
 from lbproxy.model_cache import CacheSettings, RouteCacheSettings
+from lbproxy.model_http import HttpPoolSettings, StickySettings
 from lbproxy.session.phases import ANSWER, CONNECT, DATA, OVER
 from tests.session.cache_fakes import ETAG, HELLO, MINUTE, CachingTalk, with_disk
 from tests.session.http_fakes import message
@@ -309,6 +310,29 @@ class TestHeadsThatTell:
         exchange = talk.sent()
         talk.answers(exchange, status=304, fields=MINUTE + ETAG)
         assert b"X-A: 2" not in talk.stream(exchange).got[-1].kept
+
+
+class TestSticky:
+    def test_who_has_to_be_bound_first_gets_an_answer_of_its_own(self) -> None:
+        talk = CachingTalk(http=HttpPoolSettings(sticky=StickySettings("cookie")))
+        exchange = talk.sent()
+        talk.ok(exchange, fields=MINUTE)
+        assert b"Set-Cookie: " in talk.stream(exchange).extra
+        assert talk.records[0].cache_reason == "sticky"
+        assert talk.cache.store.objects == 0
+
+    def test_nobody_gets_the_cookie_of_another(self) -> None:
+        talk = CachingTalk(http=HttpPoolSettings(sticky=StickySettings("cookie")))
+        first = talk.sent()
+        talk.ok(first, fields=MINUTE)
+        line = next(one for one in talk.stream(first).extra.decode().split("\r\n") if one.startswith("Set-Cookie"))
+        cookie = line.partition(": ")[2].partition(";")[0]
+        bound = talk.sent(fields=f"Cookie: {cookie}")
+        talk.answers(bound, fields=MINUTE, body=HELLO)
+        other = talk.asks()
+        assert talk.given(other) == (200, HELLO)
+        stream = talk.stream(other)
+        assert b"cookie" not in (stream.extra + stream.got[-1].kept).lower()
 
 
 class TestInvalidation:

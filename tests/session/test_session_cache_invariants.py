@@ -8,7 +8,6 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lbproxy.http.messages import CHUNKED
 from lbproxy.model_cache import CacheSettings, RouteCacheSettings
 from lbproxy.session.exchange import Exchange
 from lbproxy.session.phases import ANSWER, CONNECT, DATA, OVER
@@ -228,8 +227,3 @@ def test_whatever_happens_everybody_is_served_once_and_with_the_right_thing(chan
         assert play.talk.faults == []
     play.ends()
     play.check()
-
-
-def test_chunked_is_no_length() -> None:
-    """The play takes every negative length for one that nobody knows."""
-    assert CHUNKED < 0

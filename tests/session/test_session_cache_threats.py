@@ -206,12 +206,19 @@ class TestK6Ranges:
         assert talk.cache.store.objects == 0
         assert talk.sent().phase == ANSWER
 
-    @pytest.mark.parametrize("span", ["18446744073709551616-", "-18446744073709551616", "9223372036854775807-"])
-    def test_K6_huge_numbers_reach_no_further_than_the_body(self, span: str) -> None:
+    @pytest.mark.parametrize(
+        ("span", "expected"),
+        [
+            ("18446744073709551616-", (416, b"")),
+            ("9223372036854775807-", (416, b"")),
+            ("-18446744073709551616", (206, HELLO)),
+            ("3-18446744073709551616", (206, b"lo")),
+        ],
+    )
+    def test_K6_huge_numbers_reach_no_further_than_the_body(self, span: str, expected: tuple[int, bytes]) -> None:
         talk = CachingTalk()
         talk.fetched()
-        status, content = talk.given(talk.asks(fields=f"Range: bytes={span}"))
-        assert (status, content) in [(416, b""), (200, HELLO), (206, HELLO)]
+        assert talk.given(talk.asks(fields=f"Range: bytes={span}")) == expected
 
 
 class TestK7Truncated:
