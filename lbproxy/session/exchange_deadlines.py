@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from lbproxy import errors
+from lbproxy.cache.body import Body
 from lbproxy.errors import TryError
 from lbproxy.session.deadlines import STALL_LOOKS
 from lbproxy.session.phases import ANSWER, CONNECT, DATA, LAST, OVER, QUEUE, TUNNEL, WAITING
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 # How long a backend may be silent about "Expect: 100-continue" before we tell the client to go on (seconds).
 _CONTINUE_AFTER = 1.0
-# How much later than its backend's clock the reader of a stored body gives up (seconds).
-_STORED_SLACK = 5.0
 # What a body may take before its average counts (seconds).
 RATE_GRACE = 10.0
 
@@ -154,11 +153,14 @@ def _answer_comes(exchange: Exchange, now: float) -> float:
 
 
 def _stored_comes(exchange: Exchange, now: float) -> float:
-    """A stored body must go on: it is still coming from a backend, which has a clock of its own, or from a disk."""
+    """A stored body must go on; where it lies on a disk, that may hang."""
     timeouts, stream = exchange.timeouts, exchange.stream
     if exchange.phase != DATA or stream.held:
         return math.inf
-    idle = (timeouts.tunnel_idle if exchange.streaming else timeouts.response_body_idle) + _STORED_SLACK
+    idle = timeouts.tunnel_idle if exchange.streaming else timeouts.response_body_idle
+    body = None if exchange.pinned is None else exchange.pinned[1]
+    if isinstance(body, Body) and not (body.complete or body.failed):
+        return idle  # it is still coming from a backend, and who takes it has a clock of its own
     left = stream.moved + idle - now
     if left > 0:
         return left

@@ -22,7 +22,7 @@ from lbproxy.http.phrases import phrase
 from lbproxy.http.writing import lines_of
 from lbproxy.session.cached import Cached
 from lbproxy.session.changing import edited
-from lbproxy.session.coding import coded_body, coding_for, depends, in_coding
+from lbproxy.session.coded_bodies import coded_body, coding_for, depends, in_coding
 from lbproxy.session.shared_cache import SharedCache, length_of
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.cache_scripts import SITE, TEXT, cacheable, is_hit, purge, route, stat, told, unpacked
+from tests.live.cache_scripts import SITE, TEXT, Stepwise, cacheable, is_hit, purge, route, stat, told, unpacked
 from tests.live.harness import Lbproxy, Ports, until
 from tests.live.http_peers import Answer, Asked, Chooses, RawClient, http_site, request
 from tests.live.http_scripts import Live, Recording, all_at_once, blocks, digest, large, rest_of
@@ -147,6 +148,28 @@ class TestLargeBodies:
             head, _, body = old.read_to_end().partition(b"\r\n\r\n")
         assert b"; hit" in head
         assert hashlib.sha256(body).hexdigest() == digest(BIG)
+        assert len(backend.requests) == 1
+
+    @pytest.mark.parametrize("accept", [None, b"gzip"], ids=["plain", "packed"])
+    def test_a_reload_without_the_cache_harms_nobody_who_reads(
+        self, live: Live, tmp_path: Path, accept: bytes | None
+    ) -> None:
+        whole = b"".join(blocks(BIG))
+        pieces = [whole[at : at + 100_000] for at in range(0, BIG, 100_000)]
+        body = Stepwise(live.stack, *pieces)
+        backend = live.recording({"/": body.answer(TEXT)})
+        _serve(live, backend, _table(tmp_path), route(compress="true"))
+        clients = [live.client() for _ in range(4)]
+        body.step(3)
+        for client in clients:
+            client.send(request(fields=((b"Accept-Encoding", accept),) if accept else ()))
+        for client in clients:
+            client.sock.recv(1, socket.MSG_PEEK)
+        live.serve(backend.address, more=route(""))
+        body.all()
+        for client in clients:
+            answer = client.answer()
+            assert unpacked(answer.body, answer.get(b"content-encoding")) == whole
         assert len(backend.requests) == 1
 
     def test_what_is_cut_off_is_no_file(self, live: Live, tmp_path: Path) -> None:

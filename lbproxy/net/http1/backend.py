@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from lbproxy.addresses import Address
 from lbproxy.balancing.backend import Backend
-from lbproxy.compress.decoding import TooMuch
-from lbproxy.compress.unpacking import Corrupt
 from lbproxy.errors import BACKEND_CUT, BAD_BODY, RESPONSE_HEAD_LARGE, TryError
-from lbproxy.http.chunks import LAST, chunk
 from lbproxy.http.framing import body_of_response
 from lbproxy.http.messages import UNTIL_CLOSE, HttpError, RequestHead, ResponseHead
 from lbproxy.http.response_head import ResponseReader
 from lbproxy.http.writing import EXPECT_LINE, TRAILERS_LINES, edited_beginning, request_beginning
 from lbproxy.net.backend import BackendSide
-from lbproxy.net.http1.bodies import BULK, BodyReader
+from lbproxy.net.http1.bodies import BULK
 from lbproxy.net.http1.client import ClientConnection
+from lbproxy.net.http1.diverting import DivertingReader
 from lbproxy.net.http1.idle import IdleConnections, readability
 from lbproxy.net.polling import READ, WRITE
 from lbproxy.net.relaying import RelayShared, RelaySide
 from lbproxy.net.sockets import Socket
 from lbproxy.net.tls.clients import ClientTls
 from lbproxy.net.transport import RECEIVE_BUFFER, RECEIVE_BYTES, RECEIVE_VIEW
-from lbproxy.session.coding import Coder
 from lbproxy.session.exchange import Exchange
 from lbproxy.session.http_seams import BodySink
 from lbproxy.session.phases import TUNNEL
@@ -59,17 +56,16 @@ class BackendShared(RelayShared, Protocol):
         """Who hears of our own faults."""
 
 
-class BackendConnection(BodyReader, BackendSide):
+class BackendConnection(DivertingReader, BackendSide):
     """See the module. `exchange` is the one it is used for. `idle_since` and `idle_until` are monotonic seconds;
     `served` counts its requests.
     """
 
     __slots__ = (
-        "_coder",
-        "_sink",
         "backend",
         "born",
         "chunks",
+        "coder",
         "drained",
         "excess",
         "exchange",
@@ -83,6 +79,7 @@ class BackendConnection(BodyReader, BackendSide):
         "readable",
         "rest",
         "served",
+        "sink",
         "state",
         "tls",
         "trailing",
@@ -116,8 +113,7 @@ class BackendConnection(BodyReader, BackendSide):
         self.framed = self.trailing = self.excess = False
         self.drained = True
         self.rest = b""
-        self._sink: BodySink | None = None
-        self._coder: Coder | None = None
+        self.sink = self.coder = None
 
     # Asking.
 
@@ -187,7 +183,7 @@ class BackendConnection(BodyReader, BackendSide):
     def abandon(self) -> None:
         """See BackendStream. A request that is not complete must not be taken for one."""
         self.exchange = None
-        self._sink = self._coder = None
+        self.sink = self.coder = None
         self._unlink()
         if self.open_request:
             self.abort()
@@ -278,7 +274,7 @@ class BackendConnection(BodyReader, BackendSide):
             self._open_tunnel(exchange, data[used:])
             return
         if not isinstance(stream, ClientConnection):
-            self._absorb(exchange, stream, length, data[used:])
+            self._absorb(exchange, cast(BodySink, stream), length, data[used:])
             return
         if exchange.coder is not None:
             self._pack(exchange, stream, length, data[used:])
@@ -306,9 +302,9 @@ class BackendConnection(BodyReader, BackendSide):
         if self.sock is not None and self.exchange is exchange and stream.held:
             self.slowed()
 
-    def _absorb(self, exchange: Exchange, sink: Any, length: int, data: bytes) -> None:
+    def _absorb(self, exchange: Exchange, sink: BodySink, length: int, data: bytes) -> None:
         """No client reads this answer: `sink` takes its body as it is."""
-        self._sink = sink
+        self.sink = sink
         self.state = _BODY
         self.expect_body(length, framed=False, trailing=False)
         if data or not length:
@@ -319,7 +315,7 @@ class BackendConnection(BodyReader, BackendSide):
         """The body is packed, or unpacked, on its way."""
         self.state = _BODY
         self.peer, stream.peer = stream, self
-        self._coder = exchange.coder
+        self.coder = exchange.coder
         self.expect_body(length, framed=False, trailing=False)
         if data or not length:
             self.take_body(data)
@@ -327,34 +323,6 @@ class BackendConnection(BodyReader, BackendSide):
             stream.uncork()
         if self.sock is not None and self.exchange is exchange and stream.held:
             self.slowed()
-
-    def give(self, data: bytes | memoryview) -> None:
-        """See BodyReader."""
-        if self._sink is not None:
-            if not self._sink.take(data):
-                self.slowed()
-        elif self._coder is not None:
-            try:
-                packed = self._coder.feed(data)
-            except (Corrupt, TooMuch):
-                if self.exchange is not None:
-                    self.exchange.cut_short(BAD_BODY, "R7")
-                return
-            self._give_packed(packed, b"")
-        else:
-            super().give(data)
-
-    def take_pipe(self) -> None:
-        """See BodyReader: what is packed, or goes into the store, has to come by here."""
-        if self._coder is None and self._sink is None:
-            super().take_pipe()
-
-    def _give_packed(self, data: bytes, end: bytes) -> None:
-        peer = self.peer
-        if isinstance(peer, ClientConnection) and peer.reads_chunks:
-            data = b"%b%b\r\n%b" % (chunk(len(data)), data, end) if data else end
-        if data:
-            super().give(data)
 
     def go_on_reading(self) -> None:
         """See BackendStream."""
@@ -377,26 +345,24 @@ class BackendConnection(BodyReader, BackendSide):
 
     def body_over(self) -> None:
         """See BodyReader."""
-        exchange, coder = self.exchange, self._coder
+        exchange = self.exchange
         if exchange is None or self.state != _BODY:
             return
-        if coder is not None:
-            self._coder = None
-            try:
-                self._give_packed(coder.finish(), LAST)
-            except Corrupt:
-                exchange.cut_short(BAD_BODY, "R7")
-                return
-            if self.exchange is exchange and isinstance(self.peer, ClientConnection):
-                self.peer.uncork()  # for an old client nothing at all may have come out
+        if self.coder is not None:
+            self.end_packing()
             if self.exchange is not exchange:
                 return
         self._done(exchange, excess=self.excess)
 
+    def spoilt(self) -> None:
+        """See DivertingReader."""
+        if self.exchange is not None:
+            self.exchange.cut_short(BAD_BODY, "R7")
+
     def _done(self, exchange: Exchange, *, excess: bool) -> None:
         """The answer is complete: wait for the next request, or close (threats.md B6, B14)."""
         self.exchange = None
-        self._sink = self._coder = None
+        self.sink = self.coder = None
         if self.peer is not None:
             self._unlink()
         keep = self.persists and not excess and not self.open_request and not self.finished and self.idle_until > 0

@@ -7,6 +7,7 @@ however long the body is, and delays nobody else who reads it.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -169,7 +170,10 @@ class Presenting:
         except BlockingIOError:
             sent = 0
         except OSError as problem:
-            client.lost(problem)
+            if problem.errno == errno.EIO:
+                self._loaded(None)  # it is the disk that fails, not the client
+            else:
+                client.lost(problem)
             return False
         client.given += sent
         client.moved = client.shared.wheel.now

@@ -30,7 +30,9 @@ def caching(
     """A rig whose only route caches, in memory alone."""
     settings = HttpRouteSettings(cache=RouteCacheSettings(**(route or {})))
     with http_rig(route=settings, **timeouts) as rig:
-        rig.worker.cache = SharedCache(CacheSettings(max_object=max_object), lambda: rig.now, EPOCH - rig.now)
+        offset = EPOCH - rig.now
+        rig.worker.wall = lambda: rig.now + offset
+        rig.worker.cache = SharedCache(CacheSettings(max_object=max_object), lambda: rig.now, offset)
         rig.backends(receive=receive)
         yield rig
 
