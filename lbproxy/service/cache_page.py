@@ -33,7 +33,8 @@ class CacheDesk(Protocol):
         "memory": {"used", "limit" (bytes), "objects", "evicted"}; "disk": None, or {"open", "used", "limit" (bytes),
         "files", "written", "loads", "evicted", "dropped", "errors", "error" (the last one's sentence or None)};
         "requests": how many were "hit", "stale", "updating", "revalidated", "miss", "bypass";
-        "collapsed": how many waited for the answer to another one; "bans": how many there are.
+        "collapsed": how many waited for the answer to another one; "bans": how many there are. With
+        `--json` there is more: the bans themselves, and why answers were not stored.
         """
 
 

@@ -15,7 +15,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from lbproxy.cache.bans import Kind
+from lbproxy.cache.bans import Ban, Kind
 from lbproxy.cache.keys import key_of_url
 from lbproxy.http.hosts import normalise_host
 from lbproxy.http.messages import HttpError
@@ -30,6 +30,8 @@ from lbproxy.session.shared_cache import SharedCache
 _SLICE, _PAUSE = 500, 0.02
 # How often the store is looked after (seconds), and how many more answers are worth a word to the collector.
 _TEND, _MANY = 1.0, 20_000
+# So many bans, the newest, are told one by one.
+_SHOWN = 100
 _COUNTED = ("written", "loads", "evicted", "dropped", "errors")
 _WORDS = ("hit", "stale", "updating", "revalidated", "miss", "bypass")
 
@@ -179,6 +181,7 @@ class CachingService(Service):
             "collapsed": cache.collapsed,
             "fetching": len(cache.flights),
             "bans": len(cache.bans),
+            "ban_list": [_ban_status(ban) for ban in cache.bans.list()[-_SHOWN:]],
         }
 
     # Sweeping.
@@ -219,6 +222,16 @@ def _value_of(kind: str, value: str) -> bytes:
         except (UnicodeEncodeError, HttpError):
             raise ValueError(f"host is {value!r}, it must be a name or an address without a port") from None
     return b""
+
+
+def _ban_status(ban: Ban) -> dict[str, Any]:
+    return {
+        "number": ban.number,
+        "kind": ban.kind,
+        "value": ban.value.decode("utf-8", "replace"),
+        "soft": ban.soft,
+        "since": ban.since,
+    }
 
 
 def _disk_status(disk: Disk, settings: DiskSettings | None) -> dict[str, Any]:

@@ -72,8 +72,10 @@ class Loads:
         self._threads.start()
 
     def stop(self) -> None:
-        """Whoever waits gets nothing."""
+        """Whoever waits gets nothing, and what grows fails: nothing more of it will be written."""
         self.overtake(None)
+        for growing in list(self._growing):
+            growing.fail()
         self._threads.stop()
 
     @property
