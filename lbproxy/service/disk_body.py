@@ -196,6 +196,7 @@ class GrowingFile(OpenBody):
         if not self.failed:
             self.expected = self.length
             self.complete = True
+            self.on_room = None  # who filled it holds it, and it would stay open until somebody looks for cycles
             self._tell()
 
     def broke(self) -> None:
@@ -207,6 +208,7 @@ class GrowingFile(OpenBody):
             # Whoever waits for room would wait for ever.
             self._full = False
             self.on_room()
+        self.on_room = None
         self._tell()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from lbproxy.cache.conditions import validators
 from lbproxy.service.disk_entry import Broken, Entry, Row, digest_of, read_row, row_of
 from lbproxy.service.disk_files import Files, NewFile
 from lbproxy.service.disk_opening import Opened
@@ -73,8 +74,10 @@ class Shelf:
         self.changes.added[row.digest] += 1
         self.changes.counts["written"] += 1
 
-    def update(self, entry: Entry) -> None:
-        """The same body with this beside it; nothing happens if it is not there."""
+    def update(self, entry: Entry, length: int) -> None:
+        """The same body, of this length, with this beside it; nothing happens if it is not there. Another body has come
+        to stand there, or has been left there as this one could not be written: it goes, for who knows which is true.
+        """
         for row in self.index.rows_of(digest_of(entry.key)):
             try:
                 old = read_row(row)
@@ -82,6 +85,9 @@ class Shelf:
                 self.take([row], "broken")
                 continue
             if old.key == entry.key and old.variant == entry.variant:
+                if row.length != length or not _of_one_body(old, entry):
+                    self.take([row], "replaced")
+                    continue
                 self._change(row, entry)
                 self.changes.counts["updated"] += 1
 
@@ -181,3 +187,10 @@ class Shelf:
     def _next(self) -> int:
         self._last += 1
         return self._last
+
+
+def _of_one_body(one: Entry, other: Entry) -> bool:
+    """Whether these are of the same body, as far as they tell."""
+    (etag, modified), (other_etag, other_modified) = validators(one.lines), validators(other.lines)
+    same = modified == other_modified if etag is None else etag == other_etag
+    return same and one.status == other.status and one.coding == other.coding

@@ -162,7 +162,9 @@ class Disk:
     def update(self, stored: Stored, vary: tuple[bytes, ...]) -> None:
         """Its lines and its times are these now, its body is what it was (RFC 9111, section 4.3.4)."""
         if self.find(stored.key):
-            self._write(partial(Shelf.update, entry=entry_of(stored, vary)), len(stored.lines) + _WAITING)
+            entry, body = entry_of(stored, vary), stored.body
+            length = len(body) if isinstance(body, bytes) else body.length
+            self._write(partial(Shelf.update, entry=entry, length=length), len(stored.lines) + _WAITING)
 
     def drop(self, key: bytes) -> None:
         """Purge what there is under this key, for good and at once."""

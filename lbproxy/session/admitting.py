@@ -34,14 +34,8 @@ def store(exchange: Exchange, lookup: Lookup, head: RequestHead, answer: Respons
     assert query is not None
     assert plan is not None
     shown = _shown(exchange, answer)
-    verdict = "sticky" if _unbound(exchange) else lookup.judge(head, shown, now, exchange.world.wall())
+    verdict = _judged(exchange, lookup, head, shown, now)
     file: GrowingFile | None = None
-    if (
-        isinstance(verdict, Storable)
-        and plan.request_edits is not None
-        and plan.request_edits.names & set(verdict.vary)
-    ):
-        verdict = "Vary: written here"  # what the backend was told there is not what the client has said
     if isinstance(verdict, Storable):
         file, refused = _room(lookup, length)
         verdict = refused or verdict
@@ -78,9 +72,10 @@ def store(exchange: Exchange, lookup: Lookup, head: RequestHead, answer: Respons
 def _room(lookup: Lookup, length: int) -> tuple[GrowingFile | None, str]:
     """The file for a body of this length, None for memory; or why there is no room for it."""
     cache = lookup.cache
-    if not 0 <= length < LIGHT and cache.crowded(max(length, 0)):
+    kept = length <= cache.settings.max_object  # what goes into a file only passes by
+    if not 0 <= length < LIGHT and cache.crowded(max(length, 0) if kept else 0):
         return None, "busy"
-    if length <= cache.settings.max_object:
+    if kept:
         return None, ""
     file = None if cache.disk is None else cache.disk.begin(length)
     if file is not None:

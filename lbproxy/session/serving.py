@@ -92,7 +92,7 @@ def _serve(
         if face is not None and face.second == second and face.plan is plan:
             if coding != stored.coding:
                 exchange.note_coding(coding, stored.body, face.body)
-            exchange.present(face)
+            _present(exchange, cache, face)
             return
     body = stored.body
     if compression is not None and coding != stored.coding:
@@ -103,8 +103,12 @@ def _serve(
         face.plan = plan
         cache.remember(stored, coding, face)
     face.extra += own
-    if face.long and cache.pin(body):
-        exchange.pinned = (cache, body)
+    _present(exchange, cache, face)
+
+
+def _present(exchange: Exchange, cache: SharedCache, face: Face) -> None:
+    if face.long and cache.pin(face.body):
+        exchange.pinned = (cache, face.body)
     exchange.present(face)
 
 
