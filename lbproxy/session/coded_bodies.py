@@ -7,6 +7,7 @@ is long, and piece by piece while it is still coming.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 from lbproxy.cache.body import LEAD, AnyBody, Body
@@ -165,7 +166,7 @@ class _Following:
         source, body = self._source, self.body
         if source.passing and not body.passing:
             body.pass_on(self._advanced)
-        lead = LEAD if source.passing else MOST  # what is kept has its bound already
+        lead = LEAD if source.passing else inf  # what is kept has its bound already
         try:
             out, took = b"", 0
             while self.position < source.length and body.lead <= lead:
