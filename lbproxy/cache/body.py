@@ -80,11 +80,13 @@ class Body:
         if len(self._pieces) > 1 and not self.passing:
             self._pieces, self._starts = [b"".join(self._pieces)], [0]
         self.complete = True
+        self._on_room = None
         self._tell()
 
     def fail(self) -> None:
         """The rest will never come."""
         self.failed = True
+        self._on_room = None
         self._tell()
 
     def whole(self) -> bytes:

@@ -123,6 +123,9 @@ class Fill(Detached):
             cache, held = self.pinned
             self.pinned = None
             cache.unpin(held)
+        if isinstance(self.stream, Sink):
+            self.stream.release()
+        self._arriving = self._lookup = None
         super().over(outcome, cut=cut)
 
     def _keep(self) -> None:

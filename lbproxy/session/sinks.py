@@ -96,6 +96,12 @@ class Sink(Nowhere):
         body.finish()
         return file if file is not None and not file.failed else None
 
+    def release(self) -> None:
+        """Know nobody any more: bodies are large, and should not have to wait for the collector of cycles."""
+        self._fill = None
+        if self._file is not None:
+            self._file.on_room = None
+
     def fail(self) -> None:
         """It will never be whole."""
         if self._file is not None:
