@@ -40,6 +40,11 @@ class KeyMaker:
         )
         self._simple = merge_slashes and self._edit is None and not self._parts
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether the same URL may have several keys."""
+        return bool(self._parts)
+
     def __call__(self, head: RequestHead, scheme: bytes) -> bytes:
         """The primary key of a request; `scheme` is b"http" or b"https", as the client used it."""
         if self._simple:

@@ -82,9 +82,9 @@ class Caching:
             head.memo_cache = (self, scheme, query)
         return query
 
-    def key_at(self, head: RequestHead, scheme: bytes, path: bytes, query: bytes | None) -> bytes:
+    def key_at(self, exchange: Account, head: RequestHead, path: bytes, query: bytes | None) -> bytes:
         """The key that the same client's request for another target of the same site would have, without its mark."""
-        return self.maker.at(head, scheme, path, query)
+        return self.maker.at(head, exchange.scheme, path, query) + told_about_host(exchange, head)
 
     def mark(self, pool: str) -> bytes:
         """What keeps answers apart that different backends have given, or to differently changed requests: see

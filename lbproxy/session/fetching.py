@@ -106,6 +106,8 @@ def _invalidate(exchange: Exchange, lookup: Lookup, head: RequestHead, answer: R
         url = b"%b://%b%b" % (scheme, head.authority, path)
         url = url if query is None else b"%b?%b" % (url, query)
         cache.invalidate(url, now)
-        key = url if caching is None else caching.key_at(head, scheme, path, query)
+        key = url if caching is None else caching.key_at(exchange, head, path, query)
         if key != url:
             cache.invalidate(key, now)
+        if caching is not None and caching.maker.has_parts:
+            cache.invalidate_all(url, now)  # other clients have other keys for it

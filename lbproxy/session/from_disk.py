@@ -63,6 +63,8 @@ def _ask_disk(cache: SharedCache, flight: Flight, head: RequestHead, query: Quer
 
     def found(stored: Stored | None, vary: tuple[bytes, ...]) -> None:
         cache.flights.end(flight)
+        if cache.outdated(query.key, flight.began, flight.bans):
+            stored = None  # it may have been purged while it was read
         if stored is not None:
             # The disk has its own account of what was purged, up to when it was asked.
             stored.checked = flight.bans

@@ -14,6 +14,7 @@ from lbproxy.cache.bans import GONE, SOFT, Bans
 from lbproxy.cache.body import AnyBody, Body, FileBody
 from lbproxy.cache.collapse import Flights
 from lbproxy.cache.face import Face
+from lbproxy.cache.keys import url_of
 from lbproxy.cache.store import MemoryStore, Variants
 from lbproxy.cache.values import Query, Stored
 from lbproxy.http.messages import RequestHead
@@ -81,6 +82,8 @@ class SharedCache:
     """
 
     __slots__ = (
+        "_changed",
+        "_changed_before",
         "_invalid",
         "_invalid_before",
         "_pinned",
@@ -106,7 +109,8 @@ class SharedCache:
         self.settings = settings
         self.marks: frozenset[bytes] = frozenset()
         self._invalid: dict[bytes, float] = {}
-        self._invalid_before = -inf
+        self._invalid_before = self._changed_before = -inf
+        self._changed: dict[bytes, float] = {}
         self._resting: dict[bytes, tuple[float, float]] = {}
         self._pinned: dict[int, tuple[AnyBody, int]] = {}
         self.clock = clock
@@ -138,7 +142,12 @@ class SharedCache:
     def find(self, query: Query, head: RequestHead, now: float) -> Stored | None:
         """The stored answer for this request, fresh or not."""
         stored = self.store.find(query.key, head, query.accept)
-        if stored is not None and stored.checked != self.bans.newest and not self.hold_against_bans(stored, now):
+        if stored is None:
+            return None
+        if self._changed and stored.born <= self._changed.get(url_of(stored.key), self._changed_before):
+            self.forget(stored)
+            return None
+        if stored.checked != self.bans.newest and not self.hold_against_bans(stored, now):
             return None
         return stored
 
@@ -229,6 +238,16 @@ class SharedCache:
         while len(self._invalid) > _MOST_INVALID:
             oldest = next(iter(self._invalid))
             self._invalid_before = max(self._invalid_before, self._invalid.pop(oldest))
+
+    def invalidate_all(self, url: bytes, now: float) -> None:
+        """As `invalidate`, for all keys that this URL has with different fields and cookies: what was made before now
+        is not found any more.
+        """
+        self._changed.pop(url, None)
+        self._changed[url] = now
+        while len(self._changed) > _MOST_INVALID:
+            oldest = next(iter(self._changed))
+            self._changed_before = max(self._changed_before, self._changed.pop(oldest))
 
     def outdated(self, key: bytes, asked_at: float, bans: int) -> bool:
         """Whether something was purged since a request was sent, so that its answer is nothing for later ones."""

@@ -336,6 +336,15 @@ class TestKeys:
         assert talk.given(first) == (200, b"two")
         assert talk.sent(host="a", fields="X-Tenant: 1").phase == ANSWER
 
+    def test_what_one_client_changes_has_changed_for_those_with_other_keys(self) -> None:
+        talk = CachingTalk(rules=RouteCacheSettings(key=KeySettings(headers=("x-tenant",))))
+        exchange = talk.sent(fields="X-Tenant: b")
+        talk.answers(exchange, fields=f"{MINUTE}|Content-Length: 3", body=b"two")
+        assert talk.given(talk.asks(fields="X-Tenant: b")) == (200, b"two")
+        talk.passes(1)
+        talk.ok(talk.sent(method="PUT", length=0, fields="X-Tenant: a"))
+        assert talk.sent(fields="X-Tenant: b").phase == ANSWER
+
     def test_pools_of_a_split_are_kept_apart(self) -> None:
         split = Split((("web", 1), ("other", 1)))
         talk = CachingTalk(route={"split": split})
