@@ -246,7 +246,7 @@ class TestTheService:
         service = makeService(parsed("--config", file), Clock())
         assert sorted(service.balancer.pools) == ["api", "web"]
         assert service.name == "lbproxy"
-        assert sorted(one.name for one in service) == ["balancer", "certificates", "control"]
+        assert sorted(one.name for one in service) == ["balancer", "caching", "certificates", "control"]
 
     def test_it_can_read_its_file_again(self, file: str) -> None:
         prepared = parsed("--config", file)["prepared"]
