@@ -120,6 +120,7 @@ class CachingService(Service):
             return
         cache.store.trim()
         cache.forget_faces()
+        cache.settle()
         if abs(cache.store.objects - self._frozen) > _MANY:
             self._frozen = cache.store.objects
             gc.collect(1)

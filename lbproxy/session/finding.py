@@ -103,7 +103,12 @@ def _fetch(exchange: Exchange, lookup: Lookup, head: RequestHead, stored: Stored
         lookup.ask_about(stored)
     else:
         lookup.reason = "vary-miss" if cache.store.get(query.key) is not None else "uri-miss"
+    flight = cache.flights.get(query.key)
+    if flight is not None and cache.outdated(query.key, flight.began, flight.bans):
+        flight = None
     if query.is_head or (query.ranged and stored is None):
+        if stored is None and flight is not None and flight.stored is not None:
+            return _join(exchange, lookup, head, flight)  # what it wants of it is there
         lookup.refused = "HEAD" if query.is_head else "Range"
         return False
     if not caching.may_store(head, exchange.client_ip):
@@ -117,8 +122,7 @@ def _fetch(exchange: Exchange, lookup: Lookup, head: RequestHead, stored: Stored
     lookup.storing = True
     if not caching.settings.collapse:
         return False
-    flight = cache.flights.get(query.key)
-    if flight is None or cache.outdated(query.key, flight.began, flight.bans):
+    if flight is None:
         lookup.flight = cache.flights.open(query.key, exchange, lookup.asked_at)
         lookup.flight.bans = lookup.bans
         return False

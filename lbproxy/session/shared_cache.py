@@ -17,6 +17,7 @@ from lbproxy.cache.face import Face
 from lbproxy.cache.keys import url_of
 from lbproxy.cache.store import MemoryStore, Variants
 from lbproxy.cache.values import Query, Stored
+from lbproxy.cache.vary import variant_of
 from lbproxy.http.messages import RequestHead
 from lbproxy.model_cache import CacheSettings
 
@@ -89,6 +90,7 @@ class SharedCache:
         "_pinned",
         "_resting",
         "_second",
+        "_settling",
         "_shown",
         "bans",
         "clock",
@@ -111,6 +113,7 @@ class SharedCache:
         self._invalid: dict[bytes, float] = {}
         self._invalid_before = self._changed_before = -inf
         self._changed: dict[bytes, float] = {}
+        self._settling: dict[bytes, tuple[Stored, tuple[bytes, ...]]] = {}
         self._resting: dict[bytes, tuple[float, float]] = {}
         self._pinned: dict[int, tuple[AnyBody, int]] = {}
         self.clock = clock
@@ -142,6 +145,8 @@ class SharedCache:
     def find(self, query: Query, head: RequestHead, now: float) -> Stored | None:
         """The stored answer for this request, fresh or not."""
         stored = self.store.find(query.key, head, query.accept)
+        if stored is None and self._settling:
+            stored = self._find_settling(query, head)
         if stored is None:
             return None
         if self._changed and stored.born <= self._changed.get(url_of(stored.key), self._changed_before):
@@ -150,6 +155,24 @@ class SharedCache:
         if stored.checked != self.bans.newest and not self.hold_against_bans(stored, now):
             return None
         return stored
+
+    def _find_settling(self, query: Query, head: RequestHead) -> Stored | None:
+        """One whose long body is whole, but which the disk has not found a place for yet."""
+        stored, vary = self._settling.get(query.key, (None, ()))
+        if stored is None:
+            return None
+        settled = self.disk is None or self.disk.find(query.key)
+        if settled or (not isinstance(stored.body, bytes) and stored.body.failed):
+            del self._settling[query.key]
+            return None
+        return stored if (variant_of(vary, head, query.accept) if vary else b"") == stored.variant else None
+
+    def settle(self) -> None:
+        """Forget those that the disk has, or cannot have."""
+        for key, (stored, _) in list(self._settling.items()):
+            failed = not isinstance(stored.body, bytes) and stored.body.failed
+            if failed or self.disk is None or self.disk.find(key):
+                del self._settling[key]
 
     def hold_against_bans(self, stored: Stored, now: float) -> bool:
         """Whether it is still there when what was purged has gone."""
@@ -175,12 +198,14 @@ class SharedCache:
     def forget(self, stored: Stored) -> None:
         """It must not be used again."""
         self.store.remove(stored)
+        self._settling.pop(stored.key, None)
         if self.disk is not None:
             self.disk.drop(stored.key)
         self.unface(stored)
 
     def forget_key(self, key: bytes) -> int:
         """Nothing of this key may be used again; how many there were in memory."""
+        self._settling.pop(key, None)
         if self.disk is not None:
             self.disk.drop(key)
         return self.store.remove_key(key)
@@ -305,6 +330,8 @@ class SharedCache:
             self.store.remove_key(stored.key)  # what it replaces is not true any more
         if self.disk is not None:
             self.disk.keep(stored, vary)
+            if not isinstance(stored.body, bytes):
+                self._settling[stored.key] = (stored, vary)
         self.stored_total += 1
 
 

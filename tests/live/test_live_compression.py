@@ -227,7 +227,8 @@ def test_the_matrix(live: Live, name: str, caches: bool) -> None:
             client = live.client()
         if hit is not None:
             assert (len(backend.requests) == asked) == hit, answer.head
-            assert is_hit(answer) == hit
+            # One whose end has not come yet is had together with who asked for it.
+            assert (is_hit(answer) or b"collapsed" in (answer.get(b"cache-status") or b"")) == hit
         _look_at_framing(answer, method)
         if kind.gets == 206 and method == b"GET":
             _look_at_part(answer, kind)

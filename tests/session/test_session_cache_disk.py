@@ -201,6 +201,26 @@ class TestKept:
         assert talk.backends_asked == 1
         talk.check_at_rest()
 
+    def test_it_is_found_while_the_disk_is_still_writing(self) -> None:
+        talk, disk = with_disk(shared=SMALL)
+        talk.fetched(body=LONG)
+        soon = talk.asks()
+        assert talk.backends_asked == 1
+        disk.files[0].writes()
+        assert talk.given(soon) == (200, LONG)
+        talk.cache.settle()
+        later = talk.asks()
+        disk.gives()
+        assert talk.given(later) == (200, LONG)
+        assert talk.backends_asked == 1
+        talk.check_at_rest()
+
+    def test_one_that_the_disk_could_not_write_is_not_found(self) -> None:
+        talk, disk = with_disk(shared=SMALL)
+        talk.fetched(body=LONG)
+        disk.files[0].fail()
+        assert talk.sent().phase == ANSWER
+
     def test_it_is_asked_about_when_it_is_stale(self) -> None:
         talk, disk = with_disk(shared=SMALL)
         talk.fetched(fields=MINUTE + ETAG, body=LONG)
