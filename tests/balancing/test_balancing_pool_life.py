@@ -280,5 +280,5 @@ class PoolLife(RuleBasedStateMachine):
         assert self.waiting == []
 
 
-PoolLife.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+PoolLife.TestCase.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
 TestPoolLife = PoolLife.TestCase

@@ -130,7 +130,7 @@ def all_positive(clocks: model.TimeoutSettings) -> bool:
     return all(seconds is None or seconds > 0 for seconds in dataclasses.astuple(rest))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(text=st.sampled_from(TEXTS), data=st.data())
 def test_mutated_text(text: str, data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
@@ -165,7 +165,7 @@ def places_in(node: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(text=st.sampled_from(TEXTS), data=st.data())
 def test_mutated_values(text: str, data: st.DataObject) -> None:
     tree = tomllib.loads(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.live.caching_case import (
     LATER,
     LONG,
@@ -54,7 +56,7 @@ WISHES = (
 
 
 def _unsafe(method: str) -> tuple[Case, ...]:
-    asks = {"method": method, "content": "abc"}
+    asks: dict[str, Any] = {"method": method, "content": "abc"}
     id, needs = f"invalidated-by-{method}", ("max-age-is-fresh",)
     more = ("Location: {path}/there", "Content-Location: {path}/described")
 

@@ -10,6 +10,14 @@ import pytest
 from tests.live.harness import Lbproxy, Ports
 from tests.live.peers import Backend, Script, Stream
 
+# These have the longest tests: whoever runs them last would be waited for by all others.
+_FIRST = ("test_tls_scanners.py", "test_tls_clients.py", "test_tls_reload.py", "test_tls_table.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; else the order stays."""
+    items.sort(key=lambda item: item.path.name not in _FIRST)
+
 
 @pytest.fixture
 def ports() -> Iterator[Ports]:
