@@ -214,6 +214,9 @@ def test_a_call_aside_is_made_in_another_thread_and_its_outcome_comes_back_to_th
         assert KeyError in seen
         (threads,) = (one for one in seen if isinstance(one, tuple))
         assert threads[0] != threads[1] == threading.get_ident()
+        for one in threading.enumerate():
+            if one.name == "test":
+                one.join()  # it has told, and may still be about to wake the reactor that ends here
 
 
 def test_a_running_service_serves_a_renewed_certificate(tmp_path: Path) -> None:
