@@ -66,7 +66,3 @@ class Flights:
         """Nobody can join this one any more."""
         if self._by_key.get(flight.key) is flight:
             del self._by_key[flight.key]
-
-    def close(self, key: bytes) -> Flight | None:
-        """Nobody can join it any more. It is handed out, None if there is none."""
-        return self._by_key.pop(key, None)

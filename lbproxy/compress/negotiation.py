@@ -5,8 +5,9 @@ Owns the reading of Accept-Encoding. Refuses to know whether there is anything t
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
+
+from lbproxy.http.accept import quality
 
 ZSTD, BR, GZIP = 1, 2, 4
 # The client says that it does not want plain bodies.
@@ -15,7 +16,6 @@ IDENTITY_REFUSED = 8
 # What is beyond this is not read. Browsers write less than 50 bytes.
 _LONGEST = 1024
 _MOST_MEMBERS = 32
-_QUALITY = re.compile(rb"[01](?:\.[0-9]{0,8})?")
 _BITS = {b"zstd": ZSTD, b"br": BR, b"gzip": GZIP}
 _ANY, _IDENTITY = b"*", b"identity"
 # RFC 9110, 8.4.1.3: the old name of the same thing.
@@ -68,9 +68,9 @@ def _choose(value: bytes, order: tuple[bytes, ...]) -> bytes:
     every = qualities.get(_ANY, 0.0)
     best, highest = b"", 0.0
     for coding in order:
-        quality = qualities.get(coding, every)
-        if quality > highest:
-            best, highest = coding, quality
+        wanted = qualities.get(coding, every)
+        if wanted > highest:
+            best, highest = coding, wanted
     return best if highest >= qualities.get(_IDENTITY, 0.0) else b""
 
 
@@ -80,15 +80,5 @@ def _read(value: bytes) -> dict[bytes, float]:
     qualities: dict[bytes, float] = {}
     for written in value.lower().split(b",", _MOST_MEMBERS)[:_MOST_MEMBERS]:
         name, *parameters = (part.strip(b" \t") for part in written.split(b";"))
-        qualities.setdefault(_ALIASES.get(name, name), _quality(parameters))
+        qualities.setdefault(_ALIASES.get(name, name), quality(parameters))
     return qualities
-
-
-def _quality(parameters: list[bytes]) -> float:
-    """The quality among these parameters: 1 when none is given, 0 when it cannot be read."""
-    for parameter in parameters:
-        name, equals, value = parameter.partition(b"=")
-        if equals and name.rstrip(b" \t") == b"q":
-            value = value.lstrip(b" \t")
-            return min(1.0, float(value)) if _QUALITY.fullmatch(value) else 0.0
-    return 1.0

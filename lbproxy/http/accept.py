@@ -50,13 +50,13 @@ def _decide(accept: bytes) -> Form:
             form, exact = _RANGES.get(media, "json"), 2
         else:
             continue
-        rank = (_quality(parameters), exact)
+        rank = (quality(parameters), exact)
         if rank[0] > 0 and rank > highest:
             best, highest = form, rank
     return best
 
 
-def _quality(parameters: list[bytes]) -> float:
+def quality(parameters: list[bytes]) -> float:
     """The quality among these parameters: 1 when none is given, 0 when it cannot be read."""
     for parameter in parameters:
         name, equals, value = parameter.partition(b"=")

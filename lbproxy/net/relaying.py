@@ -316,7 +316,7 @@ class RelaySide(SecureTransport):
 
     def still_takes(self) -> bool:
         """See Side. The kernel asks for more only when much has been taken: its queue tells earlier."""
-        before, self._queued = self._queued, self.unsent()
+        before, self._queued = self._queued, self.unacknowledged()
         taken = before not in (_NEVER_LOOKED, self._queued)
         if taken:
             self.moved = self.shared.wheel.now
@@ -425,7 +425,7 @@ class RelaySide(SecureTransport):
 
     def lost(self, problem: OSError) -> None:
         """See Transport. Where the kernel gave up on what we had sent (TCP_USER_TIMEOUT), the peer has stalled."""
-        stalled = problem.errno == errno.ETIMEDOUT and self.unsent() > 0
+        stalled = problem.errno == errno.ETIMEDOUT and self.unacknowledged() > 0
         self.cut = True
         self.close()
         broken = (problem.word, str(problem.strerror)) if isinstance(problem, TlsFailure) else None

@@ -22,6 +22,7 @@ from lbproxy.net.polling import TROUBLE, WRITE, Poller
 from lbproxy.net.sockets import Socket
 
 RECEIVE_BYTES = 64 * 1024
+_TCP_CLOSE = 7  # the state of TCP_INFO, see tcp_states.h
 _SIOCOUTQ = 0x5411  # bytes in the send queue, see tcp(7)
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 
@@ -214,13 +215,29 @@ class Transport:
             self._shut_down()
 
     def unsent(self) -> int:
-        """Bytes that the peer's kernel has not acknowledged yet: those held here, and our kernel's send queue."""
+        """Bytes that the peer's kernel has not acknowledged yet, and still may: those held here, and our kernel's send
+        queue.
+        """
+        count = self.unacknowledged()
+        # What was not acknowledged when the peer reset the connection never is.
+        return 0 if count and self._reset_by_peer() else count
+
+    def unacknowledged(self) -> int:
+        """The same, be the connection at its end or not."""
         if self.sock is None:
             return 0
         queued: int = struct.unpack("i", ioctl(self.fd, _SIOCOUTQ, b"\0\0\0\0"))[0]
         if self.shut and queued:
             queued -= 1  # our FIN counts as a byte, and a peer that is gone never acknowledges it
         return queued + self.held
+
+    def _reset_by_peer(self) -> bool:
+        """Whether TCP has ended under us; the queue is told as it was then."""
+        assert self.sock is not None  # asked of open ones only
+        try:
+            return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+        except OSError:
+            return False  # it is a UNIX socket
 
     @property
     def held(self) -> int:

@@ -13,6 +13,7 @@ from lbproxy import errors
 from lbproxy.cache.conditions import date_of, evaluate, range_holds, validators
 from lbproxy.cache.face import Face, Part
 from lbproxy.cache.ranges import UNSATISFIABLE, content_range, multipart, multipart_type, read_ranges, unsatisfied_range
+from lbproxy.cache.serving import age
 from lbproxy.cache.status_field import forwarded, hit
 from lbproxy.cache.updating import fields_of
 from lbproxy.cache.values import Query, Stored
@@ -79,7 +80,7 @@ def _serve(
         exchange.over(errors.OK)
         return
     stored.hits += 1
-    cached.age = max(0, int(now - stored.born))
+    cached.age = age(stored, now)
     cached.key = stored.key
     second = int(now)
     coding, compression, head = stored.coding, plan.compression, exchange.head
@@ -128,10 +129,10 @@ def _face(
     assert plan is not None
     assert head is not None
     caching = plan.caching
-    age = max(0, int(now - stored.born))
+    seconds = age(stored, now)
     # That there is an Age says that the backend was not asked for this one (RFC 9111, section 5.1).
-    vouched = told is not None and word in _VOUCHED and not age
-    extra = b"" if vouched else b"Age: %d\r\n" % age
+    vouched = told is not None and word in _VOUCHED and not seconds
+    extra = b"" if vouched else b"Age: %d\r\n" % seconds
     if caching is not None and caching.settings.told:
         if collapsed:
             extra += forwarded("uri-miss", collapsed=True)

@@ -21,14 +21,14 @@ def test_who_leaves_makes_room() -> None:
     assert flight.waiters == ["c"]
 
 
-def test_a_flight_that_is_closed_is_not_found_again() -> None:
+def test_a_flight_that_has_ended_is_not_found_again() -> None:
     flights = Flights(2)
     flight = flights.open(b"key", "leader", 5.0)
     flights.open(b"other", "leader", 5.0)
     assert flights.get(b"key") is flight
-    assert flights.close(b"key") is flight
+    flights.end(flight)
     assert flights.get(b"key") is None
-    assert flights.close(b"key") is None
+    flights.end(flight)
     assert len(flights) == 1
 
 

@@ -267,6 +267,16 @@ def test_unsent_counts_ours_and_the_kernels(ends: Ends, reactor: ProxyReactor) -
     assert transport.unsent() == 0
 
 
+def test_what_was_sent_to_a_peer_that_has_reset_is_not_waited_for(ends: Ends) -> None:
+    transport, theirs = ends
+    transport.write(DATA)
+    transport.drop_pending()
+    assert transport.unsent() > 0
+    reset(theirs)
+    assert transport.unacknowledged() > 0, "so the kernel tells it for ever"
+    assert transport.unsent() == 0
+
+
 def test_interest_is_added_and_taken_away(ends: Ends) -> None:
     transport, _ = ends
     transport.watch(READ)

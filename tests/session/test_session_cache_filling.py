@@ -398,7 +398,9 @@ class TestReplacement:
         first = talk.sent()
         side = talk.side(first)
         talk.comes_to(first, length=5, body=b"fi")
-        talk.cache.flights.close(KEY)
+        flight = talk.cache.flights.get(KEY)
+        assert flight is not None
+        talk.cache.flights.end(flight)
         second = talk.sent()
         talk.answers(second, fields=MINUTE, body=b"twice")
         talk.brings(side, b"rst")

@@ -466,7 +466,7 @@ class ClientConnection(AnsweringSide):
         if self.state == _APART:
             super().lost(problem)
             return
-        stalled = problem.errno == errno.ETIMEDOUT and self.unsent() > 0
+        stalled = problem.errno == errno.ETIMEDOUT and self.unacknowledged() > 0
         self.cut = True
         self.close()
         if isinstance(problem, TlsFailure):
