@@ -11,7 +11,7 @@ demo: $(READY)
 	@$(BIN)/python -m lbproxy.demo etc/demo.toml
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
