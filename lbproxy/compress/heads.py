@@ -13,7 +13,7 @@ from lbproxy.http.messages import Field
 
 # These are true of the very bytes that they were said of: ranges are of the coded body (RFC 9110, 14.1), and so are
 # digests (RFC 9530, 2 and 3; RFC 3230).
-_OF_BYTES = frozenset((b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"repr-digest"))
+OF_BYTES = frozenset((b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"repr-digest"))
 _CODING = b"content-encoding"
 _NAMED = b"accept-encoding"
 # RFC 9110, 8.8.3.
@@ -37,7 +37,7 @@ def decoded_fields(fields: list[Field]) -> list[Field]:
             # What is no entity tag cannot be made a weak one.
             if tag:
                 changed.append(field if tag == value else _field(b"ETag", tag))
-        elif name not in _OF_BYTES and name != _CODING:
+        elif name not in OF_BYTES and name != _CODING:
             changed.append(field)
     return varied_fields(changed)
 

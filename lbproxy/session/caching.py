@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lbproxy.cache.conditions import CONDITIONAL
 from lbproxy.cache.directives import Directives, request_directives, response_directives
 from lbproxy.cache.keys import KeyMaker
+from lbproxy.cache.storing import OVERRIDES
 from lbproxy.cache.values import Query
 from lbproxy.compress.negotiation import accepted, canonical
 from lbproxy.http.messages import RequestHead, ResponseHead
@@ -22,8 +23,6 @@ from lbproxy.routing.conditions import Test, compile_condition, goes_by_client, 
 if TYPE_CHECKING:
     from lbproxy.session.account import Account
 
-# Fields by which some backends take a request for one of another method (threats.md K3).
-_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
 # Fields by which some backends answer for another target than the one in the key (K1).
 _TARGETS = frozenset(
     {
@@ -114,7 +113,7 @@ class Caching:
                 ranged = True
             elif name in (b"cache-control", b"pragma"):
                 directed = True
-            elif name in _OVERRIDES:
+            elif name in OVERRIDES:
                 overridden = True
             elif name in _TARGETS:
                 elsewhere = True

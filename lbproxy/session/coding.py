@@ -13,7 +13,7 @@ from lbproxy.compress.codings import encoder, level_of, usable
 from lbproxy.compress.decoding import coding_named, decoder
 from lbproxy.compress.effort import Effort
 from lbproxy.compress.eligibility import Eligibility, is_events
-from lbproxy.compress.heads import compressed_fields, confirming_fields, decoded_fields, varied_fields
+from lbproxy.compress.heads import OF_BYTES, compressed_fields, confirming_fields, decoded_fields, varied_fields
 from lbproxy.compress.negotiation import choose
 from lbproxy.http.messages import CHUNKED, Field, RequestHead, ResponseHead
 from lbproxy.http.writing import lines_of
@@ -27,8 +27,6 @@ TRICKLE = 16 * 1024
 STEP = 64 * 1024
 # Bounds for bodies that backends have packed (threats.md, section 2).
 RATIO, MOST = 100, 32 * 1024 * 1024
-# These are true of the packed bytes alone.
-_OF_BYTES = frozenset({b"content-md5", b"content-digest", b"digest"})
 
 
 class Compression:
@@ -191,6 +189,6 @@ def unpacked_request(
     coding = _coding_of(head.fields)
     if not coding:
         return None
-    fields = [field for field in head.fields if field[0] != b"content-encoding" and field[0] not in _OF_BYTES]
+    fields = [field for field in head.fields if field[0] != b"content-encoding" and field[0] not in OF_BYTES]
     bound = settings.max_size if most is None else min(most, settings.max_size)
     return head.with_fields(fields, lines_of(fields)), Unpacker(coding, settings.ratio, bound)
